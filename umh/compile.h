@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * From the IR to loaded programs.
+ */
+#ifndef XTJIT_COMPILE_H
+#define XTJIT_COMPILE_H
+
+#include "ir.h"
+
+/*
+ * Counters: an array map (BPF_F_MMAPABLE) of 2 * ncounters u64 a possible CPU,
+ * packets and bytes; CPU c's begin at c * stride bytes of the mapped memory.
+ * State: an array map of one struct rule_state an index: the buckets of limit,
+ * then the counts of statistic nth.
+ */
+struct rule_state {
+	__u64 prev;		/* jiffies at the last evaluation; nth: the count */
+	__u32 credit;
+	__u32 reserved;
+};
+
+/* The maps of one generation of a table; -1 where there is none. */
+struct table_maps {
+	int counters;
+	int state;		/* -1 if the table has neither limit nor nth */
+	__u32 ncounters;
+};
+
+/* Creates them, buckets full. 0 or a negative errno. */
+int table_maps_create(struct table_maps *m, const struct ir_table *t, struct xt_err *err);
+void table_maps_close(struct table_maps *m);
+
+/* Bytes of one CPU's counters in the mapped memory, and the number of possible CPUs. */
+size_t counters_stride(__u32 ncounters);
+int possible_cpus(void);
+
+/*
+ * What all programs of this helper share; the fds stay the caller's.
+ * ring: BPF_MAP_TYPE_RINGBUF of struct event.
+ * self: array map of one entry, struct self_cookies (below), mmap()able.
+ */
+struct compile_env {
+	__u64 netns;		/* cookie */
+	int ring, self;
+	FILE *listing;		/* if not NULL: the program's text goes there */
+};
+
+/*
+ * Socket cookies of the helper's own raw sockets that send REJECT's answers.
+ * The kernel's REJECT attaches the packet's conntrack entry to its answer,
+ * which rules then see as RELATED, and owned by no user; a program looks a
+ * packet's socket up here to see the same.
+ */
+#define SELF_SOCKETS 2
+struct self_cookies {
+	__u64 related;		/* answers to packets with an entry */
+	__u64 plain;		/* answers to packets without one */
+};
+
+/* What a table needs of the kernel, besides programs. */
+struct ir_needs {
+	bool conntrack;		/* conntrack must be on in the namespace */
+	bool events;		/* it writes to the ring */
+};
+void ir_needs(const struct ir_table *t, struct ir_needs *n);
+
+/* The passes for the exact stage, in place. */
+int passes_exact(struct ir_table *t, struct xt_err *err);
+
+/*
+ * Loads the exact program of @t, for BPF_PROG_TYPE_NETFILTER, good for all its
+ * hooks.  The fd, or a negative errno.
+ */
+int compile_exact(const struct ir_table *t, const struct table_maps *m,
+		  const struct compile_env *env, struct xt_err *err);
+
+/* One table on an early program's path. */
+struct early_table {
+	const struct ir_table *ir;	/* as lowered, before passes_exact(); not changed */
+	const struct table_maps *maps;	/* NULL: the kernel's own; not counted */
+};
+
+/* What the early stage may rely on; each is a fact about the namespace or device now. */
+struct early_facts {
+	bool conntrack;		/* conntrack is on: packets of known connections go up */
+	bool helpers;		/* expectations may make a new connection RELATED */
+	bool nat;		/* someone translates destinations before INPUT/FORWARD */
+	bool fib;		/* use FIB lookups; else the lists below */
+	bool source_check;	/* the reverse path must be checked (rp_filter) */
+	__u32 nlocal;		/* local addresses of this family */
+	const __u8 (*local)[16];
+};
+
+enum early_flavor { EARLY_XDP, EARLY_TC };
+
+/*
+ * Loads the early program of one family over tables in the order in which a
+ * packet meets them (raw, mangle, nat, filter, security); those without a
+ * chain at a hook are passed over.  The fd; -ENOENT if no packet could ever be
+ * dropped by it (then there is nothing to attach); or a negative errno.
+ */
+int compile_early(enum early_flavor flavor, const struct xt_family *f,
+		  const struct early_table *tables, int ntables,
+		  const struct early_facts *facts, const struct compile_env *env,
+		  struct xt_err *err);
+
+/*
+ * The fixed entry programs: they go on, by tail call, to what is in their
+ * BPF_MAP_TYPE_PROG_ARRAY, and let the packet pass if there is nothing.
+ * exact: one slot.  early: slot 0 for IPv4, 1 for IPv6.
+ */
+int compile_entry_exact(int prog_array, struct xt_err *err);
+int compile_entry_early(enum early_flavor flavor, int prog_array, struct xt_err *err);
+
+#endif

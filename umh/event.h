@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What a program in the kernel tells the helper through the ring buffer: a
+ * packet that is to be logged or answered.  Complete in itself, so that a
+ * helper that has just started can act on what was queued before.
+ */
+#ifndef XTJIT_EVENT_H
+#define XTJIT_EVENT_H
+
+#include <linux/types.h>
+#include <stddef.h>
+
+#define EVENT_MAC_MAX	32
+#define EVENT_DATA_MAX	1536	/* enough for what ICMPv6 errors quote, 1232 */
+
+enum event_kind {
+	EVENT_LOG = 1,
+	EVENT_REJECT,
+};
+
+struct event {
+	__u64 netns;		/* cookie of the packet's network namespace */
+	__u8 kind;		/* enum event_kind */
+	__u8 nfproto;		/* NFPROTO_IPV4, NFPROTO_IPV6 */
+	__u8 hook;		/* enum nf_inet_hooks */
+	__u8 with;		/* REJECT: enum ipt_reject_with, ip6t_reject_with */
+	__u8 level, flags;	/* LOG: as struct xt_log_info */
+	__u8 has_ct;		/* the packet has a conntrack entry */
+	__u8 pkt_type;		/* PACKET_HOST, ... */
+	char prefix[30];	/* LOG */
+	__u16 mac_len;		/* bytes in mac: from the MAC to the network header, 0 if none */
+	__u32 mark;
+	__u32 len;		/* skb->len: of the whole packet, from the network header */
+	__u32 data_len;		/* bytes in data: the smaller of len and EVENT_DATA_MAX */
+	__u32 in_ifindex, out_ifindex;	/* 0: none */
+	__u32 uid, gid;		/* of the socket, where has_sk */
+	__u8 has_sk;		/* there is a socket with a file (LOG --log-uid) */
+	__u8 csum_ok;		/* skb_csum_unnecessary(): the checksum needs no check */
+	__u16 in_type;		/* ARPHRD_* of the device in mac[] */
+	__u32 l3_ifindex;	/* l3mdev or skb->dev; 0 none */
+	__u32 reserved;
+	char in_name[16], out_name[16];
+	__u8 mac[EVENT_MAC_MAX];	/* the MAC header as received */
+	__u8 data[EVENT_DATA_MAX];	/* from the network header on */
+};
+
+_Static_assert(offsetof(struct event, mac) % 8 == 0, "copied by words");
+
+#endif

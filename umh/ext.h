@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Extensions that have a compiled form: one row a name and revision.
+ *
+ * A row's lower() checks its data as the kernel's checkentry() does (same
+ * errno) and adds predicates to the rule, or sets its action.  What it cannot
+ * express is -EOPNOTSUPP with a reason, and the table goes to ip_tables.
+ */
+#ifndef XTJIT_EXT_H
+#define XTJIT_EXT_H
+
+#include "blob.h"
+#include "ir.h"
+
+struct ext_ctx {
+	const struct xt_ruleset *rs;
+	const struct xt_rule *rule;	/* the rule that is being lowered */
+	struct ir_table *ir;
+	struct ir_rule *out;
+	__u32 hooks;			/* bit per hook from which the rule can be reached */
+	struct xt_err *err;
+};
+
+#define EXT_IP	1
+#define EXT_IP6	2
+
+struct ext_row {
+	const char *name;
+	__u8 rev;
+	__u8 families;		/* EXT_IP, EXT_IP6 */
+	__u16 size;		/* of the data, before XT_ALIGN() */
+	__u16 proto;		/* if not 0: only in rules with that -p, not inverted */
+	__u32 hooks;		/* if not 0: only reachable from these (bits) */
+	const char *table;	/* if not NULL: only in that table */
+	int (*lower)(struct ext_ctx *c, const void *data);
+};
+
+/* Both end with a row whose name is NULL. */
+extern const struct ext_row *const ext_matches[], *const ext_targets[];
+
+/* NULL if there is no such row. */
+const struct ext_row *ext_find(const struct ext_row *const *list, const char *name,
+			       __u8 rev, const struct xt_family *f);
+
+/*
+ * Lowers a decoded table.  0, or a negative errno with the rule and extension
+ * in @err: -EOPNOTSUPP for what has no compiled form, else the kernel's errno
+ * for data that it refuses.
+ */
+int ext_lower(const struct xt_ruleset *rs, struct ir_table *ir, struct xt_err *err);
+
+/*
+ * Why rule @rule of @rs has no compiled form: 0 if it has one, else the errno
+ * of ext_lower() and its reason.  For `xtjit check`.
+ */
+int ext_lower_rule(const struct xt_ruleset *rs, __u32 rule, struct xt_err *err);
+
+/* Adds to the current table; returns the index. */
+__u32 ext_add_log(struct ext_ctx *c, const struct ir_log *l);
+__u32 ext_add_limit(struct ext_ctx *c, const struct ir_limit *l);
+__u32 ext_add_nth(struct ext_ctx *c, const struct ir_nth *n);
+
+#endif

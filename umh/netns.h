@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Network namespaces: known by their cookie (SO_NETNS_COOKIE, never reused
+ * while the machine is up), kept reachable by a bind mount under the run
+ * directory, so that a helper that has just started finds them again.
+ *
+ * A BPF_PROG_TYPE_NETFILTER link holds its namespace, and so does the bind
+ * mount: netns_dead() tells when nobody but us does.
+ */
+#ifndef XTJIT_NETNS_H
+#define XTJIT_NETNS_H
+
+#include <linux/types.h>
+#include <stdbool.h>
+
+#include "err.h"
+
+/*
+ * Moves this process to the mount and network namespaces of process 1 (what
+ * systemd would start it in), makes @run_dir, and mounts bpffs on /sys/fs/bpf
+ * where it is not.  0 or a negative errno.
+ */
+int netns_init(const char *run_dir, struct xt_err *err);
+
+/* The cookie of the namespace of @fd, in *cookie. 0 or a negative errno. */
+int netns_cookie(int fd, __u64 *cookie);
+
+/* Runs what follows in the namespace of @fd, until netns_leave(). Does not nest. */
+int netns_enter(int fd);
+void netns_leave(void);
+
+/* Mounts @fd's namespace at RUN_DIR/netns/COOKIE, if it is not there yet. */
+int netns_keep(int fd, __u64 cookie);
+/* An fd (O_CLOEXEC) of a kept namespace, or a negative errno. */
+int netns_open(__u64 cookie);
+/* Unmounts it again. */
+void netns_drop(__u64 cookie);
+/* Calls @fn for each kept namespace; returns the number of them. */
+int netns_each(void (*fn)(__u64 cookie, void *arg), void *arg);
+
+/*
+ * True if the namespace, kept, is referred to by no more than @own references
+ * (links, open fds and sockets of ours in it) besides its bind mount: then
+ * nothing else can ever use it.  False when in doubt.
+ */
+bool netns_dead(__u64 cookie, int own);
+
+#endif
