@@ -25,6 +25,11 @@
  *   ADOPT RELEASE  a table's name, "" for all     text
  *   DUMP           struct xtjit_dump              text
  *
+ * Names and texts have no NUL.  Of GET_ENTRIES' argument only the header comes,
+ * as the rest is for the answer; who catches the call checks that its length
+ * fits the header's size.  A GET without an answer leaves the caller's buffer
+ * and length as they are.
+ *
  * id names the request.  A caller whose connection broke before the reply came
  * asks again with the same id, and a helper that had already done the request
  * (or one that took over from it) answers as the first time: nothing is done

@@ -29,12 +29,15 @@ enum attach_mode { ATTACH_NONE, ATTACH_XDP, ATTACH_XDP_GENERIC, ATTACH_TC };
 int attach_xdp(int prog, int ifindex, struct xt_err *err);
 
 /*
- * TC ingress (clsact), direct action, at a priority and handle of our own; the
- * qdisc is made if there is none.  Survives us; replaces our own earlier one.
- * 0 or a negative errno.
+ * TC ingress (clsact), direct action, at a priority and handle of our own,
+ * behind all other filters; the qdisc is made if there is none.  Survives us;
+ * replaces our own earlier one.  0 or a negative errno.
  */
 int attach_tc(int prog, int ifindex, struct xt_err *err);
-/* Takes our filter away; and the qdisc, if nothing else is in it and @made_qdisc. */
+/*
+ * Takes our filter away, and with it a clsact qdisc that then holds no other
+ * filter and shares no block: an empty one does nothing, whoever made it.
+ */
 void detach_tc(int ifindex);
 
 #endif

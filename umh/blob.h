@@ -48,7 +48,7 @@ struct xt_base {
 
 struct xt_rule {
 	__u32 offset;		/* of the entry in the blob */
-	__u32 chain;		/* index of the chain that it is in */
+	__u32 chain;		/* index of the chain it is in, or heads; of the blob's end: nchains */
 	struct xt_base base;
 	__u32 nmatches;
 	struct xt_part *matches;
@@ -70,7 +70,7 @@ struct xt_chain {
 struct xt_ruleset {
 	const struct xt_family *family;
 	const struct xt_table_row *table;
-	__u32 hook_entry[XT_HOOKS], underflow[XT_HOOKS];	/* offsets */
+	__u32 hook_entry[XT_HOOKS], underflow[XT_HOOKS];	/* offsets; ~0: no such hook */
 	__u32 nrules;
 	struct xt_rule *rules;
 	__u32 nchains;
@@ -92,12 +92,15 @@ struct xt_replace_hdr {
 /*
  * Decodes @size bytes of entries at @blob (alignment 8) as described by @h, and
  * checks them as net/ipv4/netfilter/ip_tables.c translate_table() does, with
- * its errno for the same defect.  The blob is copied; the ruleset owns its copy.
+ * its errno for the same defect.  The blob is copied; the ruleset owns its copy,
+ * which is as the kernel keeps it: counters zeroed, and in comefrom a bit per
+ * hook from which the entry can be reached.
  * Returns 0 or a negative errno, and then nothing needs to be freed.
  *
  * -EOPNOTSUPP: the kernel would take it, but it is not laid out as iptables
  * lays out its tables (entries that fall through from one chain into another,
- * jumps into the middle of a chain).
+ * jumps into the middle of a chain), or kernels differ over its meaning (IPv6: a
+ * protocol without IP6T_F_PROTO).
  */
 int xt_ruleset_decode(struct xt_ruleset *rs, const struct xt_family *f,
 		      const struct xt_replace_hdr *h, const void *blob,
@@ -114,8 +117,9 @@ int xt_replace_parse(const struct xt_family *f, const void *arg, size_t len,
 
 /*
  * The table that the kernel makes on first use: one policy ACCEPT a hook, and
- * the error entry (ipt_alloc_initial_table()).  Fills *h and returns the
- * entries, malloc()ed, or NULL when out of memory.
+ * the error entry (ipt_alloc_initial_table()).  Fills *h (num_counters: as for a
+ * replacement of that very table) and returns the entries, malloc()ed, or NULL
+ * when out of memory.
  */
 void *xt_initial_blob(const struct xt_family *f, const struct xt_table_row *t,
 		      struct xt_replace_hdr *h);
@@ -132,7 +136,7 @@ void *xt_replace_build(const struct xt_family *f, const struct xt_replace_hdr *h
 void xt_blob_put_counters(const struct xt_ruleset *rs, void *blob,
 			  const __u64 (*counters)[2]);
 
-/* The number iptables -L --line-numbers gives @rule in its chain, from 1. */
+/* The number iptables -L --line-numbers gives @rule in its chain, from 1; of an XT_V_ERROR: 0. */
 __u32 xt_rule_number(const struct xt_ruleset *rs, __u32 rule);
 
 void xt_ruleset_free(struct xt_ruleset *rs);

@@ -26,6 +26,14 @@ struct table_maps {
 	__u32 ncounters;
 };
 
+/* net/netfilter/xt_limit.c: what a match costs, and what a full bucket holds. */
+struct limit_cost {
+	__u32 cost, cap;
+};
+struct limit_cost limit_cost(const struct ir_limit *l);
+__u32 limit_credits_per_jiffy(void);
+__u32 kernel_hz(void);		/* ticks a second */
+
 /* Creates them, buckets full. 0 or a negative errno. */
 int table_maps_create(struct table_maps *m, const struct ir_table *t, struct xt_err *err);
 void table_maps_close(struct table_maps *m);
@@ -37,7 +45,7 @@ int possible_cpus(void);
 /*
  * What all programs of this helper share; the fds stay the caller's.
  * ring: BPF_MAP_TYPE_RINGBUF of struct event.
- * self: array map of one entry, struct self_cookies (below), mmap()able.
+ * self: hash map of the helper's own sockets (below).
  */
 struct compile_env {
 	__u64 netns;		/* cookie */
@@ -46,16 +54,20 @@ struct compile_env {
 };
 
 /*
- * Socket cookies of the helper's own raw sockets that send REJECT's answers.
- * The kernel's REJECT attaches the packet's conntrack entry to its answer,
- * which rules then see as RELATED, and owned by no user; a program looks a
- * packet's socket up here to see the same.
+ * The helper's own raw sockets, which send REJECT's answers: a hash map from
+ * socket cookie (u64) to enum self_kind (u32).  The kernel's REJECT attaches
+ * the packet's conntrack entry to its answer, which rules then see as RELATED,
+ * and owned by no user; a program looks a packet's socket up here to see the
+ * same.
  */
-#define SELF_SOCKETS 2
-struct self_cookies {
-	__u64 related;		/* answers to packets with an entry */
-	__u64 plain;		/* answers to packets without one */
+#define SELF_MAX 1024
+enum self_kind {
+	SELF_RELATED = 1,	/* answers to packets with an entry */
+	SELF_PLAIN,		/* answers to packets without one */
 };
+
+/* Whether the early stage can tell if the rule matches, and do what it says. */
+bool ir_rule_early(const struct ir_rule *r);
 
 /* What a table needs of the kernel, besides programs. */
 struct ir_needs {
@@ -107,9 +119,11 @@ int compile_early(enum early_flavor flavor, const struct xt_family *f,
 /*
  * The fixed entry programs: they go on, by tail call, to what is in their
  * BPF_MAP_TYPE_PROG_ARRAY, and let the packet pass if there is nothing.
- * exact: one slot.  early: slot 0 for IPv4, 1 for IPv6.
+ * exact: one slot; and only while the u32 at index 0 of the array map @gate is
+ * 0 (else the kernel's own ip_tables has the table).
+ * early: slot 0 for IPv4, 1 for IPv6.
  */
-int compile_entry_exact(int prog_array, struct xt_err *err);
+int compile_entry_exact(int prog_array, int gate, struct xt_err *err);
 int compile_entry_early(enum early_flavor flavor, int prog_array, struct xt_err *err);
 
 #endif

@@ -18,6 +18,18 @@ enum event_kind {
 	EVENT_REJECT,
 };
 
+/*
+ * The answer to a packet with a translated destination must be translated back.
+ * The kernel attaches the packet's entry to it; conntrack cannot tell the entry
+ * from our answer where it is new, and goes with the packet, or where the source
+ * will be translated, too.
+ */
+enum event_ct {
+	EVENT_CT_NONE,		/* no conntrack entry: INVALID, UNTRACKED */
+	EVENT_CT_ENTRY,
+	EVENT_CT_DNAT,		/* original direction, IPS_DST_NAT, and: not IPS_CONFIRMED, or IPS_SRC_NAT */
+};
+
 struct event {
 	__u64 netns;		/* cookie of the packet's network namespace */
 	__u8 kind;		/* enum event_kind */
@@ -25,7 +37,7 @@ struct event {
 	__u8 hook;		/* enum nf_inet_hooks */
 	__u8 with;		/* REJECT: enum ipt_reject_with, ip6t_reject_with */
 	__u8 level, flags;	/* LOG: as struct xt_log_info */
-	__u8 has_ct;		/* the packet has a conntrack entry */
+	__u8 has_ct;		/* enum event_ct */
 	__u8 pkt_type;		/* PACKET_HOST, ... */
 	char prefix[30];	/* LOG */
 	__u16 mac_len;		/* bytes in mac: from the MAC to the network header, 0 if none */
@@ -35,10 +47,13 @@ struct event {
 	__u32 in_ifindex, out_ifindex;	/* 0: none */
 	__u32 uid, gid;		/* of the socket, where has_sk */
 	__u8 has_sk;		/* there is a socket with a file (LOG --log-uid) */
-	__u8 csum_ok;		/* skb_csum_unnecessary(): the checksum needs no check */
-	__u16 in_type;		/* ARPHRD_* of the device in mac[] */
-	__u32 l3_ifindex;	/* l3mdev or skb->dev; 0 none */
+	/* skb_csum_unnecessary(), or ip_summed is CHECKSUM_COMPLETE and the hook not INPUT */
+	__u8 csum_ok;
+	__u16 in_type;		/* skb->dev->type: ARPHRD_* */
+	__u16 hh_len;		/* skb->dev->hard_header_len */
+	__be16 orig_dport;	/* EVENT_CT_DNAT: the port that the packet was sent to */
 	__u32 reserved;
+	__u8 orig_daddr[16];	/* EVENT_CT_DNAT: the address, IPv4: the first 4 bytes */
 	char in_name[16], out_name[16];
 	__u8 mac[EVENT_MAC_MAX];	/* the MAC header as received */
 	__u8 data[EVENT_DATA_MAX];	/* from the network header on */

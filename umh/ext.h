@@ -18,6 +18,8 @@ struct ext_ctx {
 	struct ir_table *ir;
 	struct ir_rule *out;
 	__u32 hooks;			/* bit per hook from which the rule can be reached */
+	const char *kind;		/* "match", "target": the extension that is being lowered */
+	const struct xt_part *part;
 	struct xt_err *err;
 };
 
@@ -35,7 +37,7 @@ struct ext_row {
 	int (*lower)(struct ext_ctx *c, const void *data);
 };
 
-/* Both end with a row whose name is NULL. */
+/* Lists of rows: each list ends with a row whose name is NULL, and these with NULL. */
 extern const struct ext_row *const ext_matches[], *const ext_targets[];
 
 /* NULL if there is no such row. */
@@ -54,6 +56,35 @@ int ext_lower(const struct xt_ruleset *rs, struct ir_table *ir, struct xt_err *e
  * of ext_lower() and its reason.  For `xtjit check`.
  */
 int ext_lower_rule(const struct xt_ruleset *rs, __u32 rule, struct xt_err *err);
+
+/* Adds the predicates of the rule's own selectors: ip_packet_match(), ip6_packet_match(). */
+void lower_base(struct ext_ctx *c);
+
+/*
+ * Adds (field6 & mask) == (addr & mask), both in network order; as ir_range()
+ * where that tests nothing.
+ */
+void ext_add_addr6(struct ext_ctx *c, enum ir_field6 f, const void *addr,
+		   const void *mask, bool inv);
+
+/* ir_range() of the whole field. */
+void ext_add_range(struct ext_ctx *c, enum ir_field f, __u64 lo, __u64 hi, bool inv);
+
+/*
+ * 0, or -EOPNOTSUPP if @v is neither 0 nor 1: the kernel's arithmetic with other
+ * values of such a flag is an accident that nothing here repeats.
+ */
+int ext_flag(struct ext_ctx *c, const char *name, __u32 v);
+
+/*
+ * Adds the guard of @len bytes of transport header, unless the rule has it.
+ * 0, or -EOPNOTSUPP in an IPv6 rule that does not look for the header (-p).
+ */
+int ext_add_l4(struct ext_ctx *c, enum ir_l4 how, __u32 len);
+
+/* xt_fail(), with the chain, the rule's number and the extension before the text. Returns @err. */
+int ext_fail(struct ext_ctx *c, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* Adds to the current table; returns the index. */
 __u32 ext_add_log(struct ext_ctx *c, const struct ir_log *l);

@@ -12,7 +12,7 @@
  *   chain web
  *     7: limit 0 -> log 0
  *
- * where the number before the colon is the rule's counter.
+ * where the number before the colon is the rule's counter; ir_text.h has it all.
  */
 #ifndef XTJIT_IR_H
 #define XTJIT_IR_H
@@ -31,7 +31,7 @@ enum ir_field {
 	IR_DADDR,
 	IR_PROTO,	/* IPv4: the header's; IPv6: use IR_P_PROTO */
 	IR_FRAGOFF,	/* IPv4: fragment offset in units of 8 bytes */
-	IR_LEN,		/* IPv4: total length; IPv6: payload length + 40 */
+	IR_LEN,		/* IPv4: total length; IPv6: of the packet */
 	IR_DSFIELD,	/* tos byte, traffic class */
 	IR_TTL,		/* or hop limit */
 	IR_SPORT,	/* first and second 16 bits of the transport header */
@@ -44,6 +44,7 @@ enum ir_field {
 	IR_SMAC,	/* 48 bits, first byte most significant */
 	IR_CT,		/* 1 if there is a conntrack entry (not INVALID, not UNTRACKED) */
 	IR_CTSTATE,	/* one or more XT_CONNTRACK_STATE_* bits */
+	/* a predicate over what follows holds, inverted or not, where IR_CT is 0 */
 	IR_CTSTATUS,	/* enum ip_conntrack_status */
 	IR_CTPROTO,
 	IR_CTDIR,	/* enum ip_conntrack_dir */
@@ -52,6 +53,14 @@ enum ir_field {
 	IR_CTEXPIRE,	/* seconds that are left */
 	IR_NFIELDS
 };
+
+/* How wide each field is; the mask of a whole one is ir_field_mask(). */
+extern const __u8 ir_field_bits[IR_NFIELDS];
+
+static inline __u64 ir_field_mask(enum ir_field f)
+{
+	return (1ULL << ir_field_bits[f]) - 1;
+}
 
 /* IPv6 addresses: 128 bits. */
 enum ir_field6 {
@@ -74,7 +83,7 @@ enum ir_pkind {
 	IR_P_NTH,	/* every .value-th evaluation of counter .index (xt_statistic) */
 	IR_P_RANDOM,	/* (random & 0x7fffffff) < .value (xt_statistic) */
 	IR_P_OWNER,	/* xt_owner, all of it */
-	IR_P_FALSE,	/* never */
+	IR_P_FALSE,	/* never; what is before it in the rule has its effects (hotdrop, limit) */
 	IR_NPKINDS
 };
 
@@ -181,6 +190,8 @@ struct ir_table {
 /* Memory of one table: freed all at once.  Allocations are zeroed, and abort() when out of memory. */
 struct ir_arena *ir_arena_new(void);
 void *ir_alloc(struct ir_arena *a, size_t size);
+/* @array, which has @n elements and only ever grew by this, with room for one more. */
+void *ir_grow(struct ir_arena *a, void *array, __u32 n, size_t size);
 void ir_arena_free(struct ir_arena *a);
 
 /* Frees what @t holds, not @t. */
@@ -189,7 +200,10 @@ void ir_table_free(struct ir_table *t);
 /* Adds a zeroed predicate of @kind to @r and returns it; valid until the next one. */
 struct ir_pred *ir_pred_add(struct ir_arena *a, struct ir_rule *r, enum ir_pkind kind);
 
-/* Adds (field & mask) within lo..hi. */
+/*
+ * Adds (field & mask) within lo..hi; nothing if that is always so, and
+ * IR_P_FALSE (of a conntrack field: IR_CT is 0) if it never is.
+ */
 void ir_range(struct ir_arena *a, struct ir_rule *r, enum ir_field field,
 	      __u64 mask, __u64 lo, __u64 hi, bool inv);
 

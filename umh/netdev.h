@@ -23,7 +23,11 @@ struct netdev {
 
 struct netdevs;			/* one namespace's */
 
-/* Opens a watch in the current namespace (netns_enter()); NULL with @err on failure. */
+/*
+ * Opens a watch in the current namespace (netns_enter()); NULL with @err on
+ * failure.  It holds two sockets there (see netns_dead()); all other calls work
+ * from anywhere.
+ */
 struct netdevs *netdevs_open(struct xt_err *err);
 void netdevs_close(struct netdevs *n);
 
@@ -41,11 +45,23 @@ bool netdevs_update(struct netdevs *n);
 const struct netdev *netdevs_list(const struct netdevs *n, int *count);
 
 /*
- * The addresses of family @nfproto that are local in this namespace (routing
- * table "local": what RTN_LOCAL says), in network order; valid until the next
- * netdevs_update().  -1 if they are not a plain list of addresses (custom
- * local routes, policy rules, VRFs), or more than @max: use FIB lookups then.
+ * The addresses of family @nfproto that are local in this namespace (host
+ * routes of the table "local": RTN_LOCAL, and for IPv6 RTN_ANYCAST), in network
+ * order and sorted; valid until the next netdevs_update().  Their number, or -1
+ * if they are not a plain list of addresses (local routes to prefixes or in
+ * other tables, policy rules, VRFs), or more than @max: use FIB lookups then.
+ *
+ * Not in it, though they never lead to FORWARD: 127.0.0.0/8 as a whole,
+ * 255.255.255.255, multicast, and the broadcast addresses below.  In it, though
+ * each is local on its own device only: IPv6 link-local addresses.
  */
 int netdevs_local(const struct netdevs *n, int nfproto, int max, const __u8 (**list)[16]);
 
+/*
+ * The same of IPv4's directed broadcast addresses (RTN_BROADCAST): delivered
+ * locally, to INPUT, unless the device has bc_forwarding.
+ */
+int netdevs_broadcast(const struct netdevs *n, int max, const __u8 (**list)[16]);
+
 #endif
+

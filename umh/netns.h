@@ -22,26 +22,37 @@
  */
 int netns_init(const char *run_dir, struct xt_err *err);
 
-/* The cookie of the namespace of @fd, in *cookie. 0 or a negative errno. */
+/*
+ * The cookie of the namespace of @fd, in *cookie. 0 or a negative errno: -EINVAL
+ * if @fd is no network namespace, -ENOPROTOOPT before Linux 5.14.
+ */
 int netns_cookie(int fd, __u64 *cookie);
 
 /* Runs what follows in the namespace of @fd, until netns_leave(). Does not nest. */
 int netns_enter(int fd);
 void netns_leave(void);
 
-/* Mounts @fd's namespace at RUN_DIR/netns/COOKIE, if it is not there yet. */
+/* Mounts @fd's namespace at RUN_DIR/netns/COOKIE (decimal), if it is not there yet. */
 int netns_keep(int fd, __u64 cookie);
 /* An fd (O_CLOEXEC) of a kept namespace, or a negative errno. */
 int netns_open(__u64 cookie);
 /* Unmounts it again. */
 void netns_drop(__u64 cookie);
-/* Calls @fn for each kept namespace; returns the number of them. */
+/* Calls @fn, if not NULL, for each kept namespace; returns the number of them. */
 int netns_each(void (*fn)(__u64 cookie, void *arg), void *arg);
 
 /*
- * True if the namespace, kept, is referred to by no more than @own references
- * (links, open fds and sockets of ours in it) besides its bind mount: then
- * nothing else can ever use it.  False when in doubt.
+ * True if nobody but us holds the namespace of @cookie, which is kept: then
+ * nothing else can ever use it.  @own is the sum of what we hold of it besides
+ * the bind mount: 1 for each netfilter link, 1 for each socket of ours in it
+ * (netdevs_open() has 2, nft_watch_open() 1), 1 for each fd of the namespace
+ * itself that is open here.  Not the current namespace.
+ *
+ * Counted on the other side: processes in it, their sockets and links, open
+ * fds and mounts of it anywhere (copies of our mount in other mount namespaces
+ * are ours).  False when in doubt: a socket just closed may still count for
+ * some milliseconds, and without kernel BTF or BPF_PROG_TYPE_NETFILTER (Linux
+ * 6.4) there is no telling.
  */
 bool netns_dead(__u64 cookie, int own);
 

@@ -16,7 +16,9 @@
 
 /*
  * Turns conntrack on for @nfproto, by a table named "xtjit" with one chain that
- * no hook calls, or off again (deletes the table).  Both may be repeated.
+ * no hook calls, or off again (deletes the table).  Both may be repeated: with
+ * the table in place nfct_enable() changes nothing, and no watch tells of it;
+ * with it gone (`nft flush ruleset`) or emptied it makes it anew.
  * 0 or a negative errno (-EOPNOTSUPP: the kernel has no nf_tables or no ct).
  */
 int nfct_enable(int nfproto, struct xt_err *err);
@@ -30,7 +32,10 @@ struct nft_facts {
 };
 int nft_facts_get(struct nft_facts *f, struct xt_err *err);
 
-/* A socket that becomes readable when rulesets change (NFNLGRP_NFTABLES); to be drained with nft_watch_drain(). */
+/*
+ * A socket (non-blocking) that becomes readable when rulesets change
+ * (NFNLGRP_NFTABLES), by us too; to be drained with nft_watch_drain().
+ */
 int nft_watch_open(struct xt_err *err);
 void nft_watch_drain(int fd);
 

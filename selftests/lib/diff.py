@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0
+"""
+The differential test: one ruleset and the same packets on several routers, the
+first of which has the kernel's own ip_tables.  Equal must be: the text of
+`iptables-save -c`, the frames that come out, and the errno of each local send.
+"""
+import os
+import queue
+import random
+import re
+import struct
+import threading
+from collections import Counter
+
+import pkt
+from consts import Consts
+from frames import Frames
+from router import Router, PEER
+
+# Extensions whose outcome depends on the clock or on chance.
+CHANCE = re.compile(r'-m (limit|hashlimit|recent|statistic|time|rateest)\b')
+# limit and statistic with a certain outcome: what own rulesets use.
+CERTAIN = re.compile(r'--limit \d+/(day|hour)|--mode nth|--probability 1\.0')
+
+
+class Case:
+    """A ruleset in iptables-save format, and how to run it."""
+
+    def __init__(self, name, text, v6, pre='', packets=1000, local=40, seed=1):
+        self.name, self.v6, self.pre, self.packets, self.local = name, v6, pre, packets, local
+        self.text = zeroed(text)
+        self.counted = all(CERTAIN.search(line) for line in text.splitlines()
+                           if CHANCE.search(line))
+        self.nat = bool(re.search(r'-j (MASQUERADE|SNAT|DNAT|REDIRECT|NETMAP)|type nat', text))
+        self.consts = Consts(self.text, v6)
+        self.seed = f'{seed}:{name}'
+
+    @classmethod
+    def file(cls, path, **kw):
+        with open(path, errors='replace') as f:
+            text = f.read()
+        pre = path + '.pre.sh'
+        own = re.findall(r'^# pre: (.*)', text, re.M)
+        if os.path.exists(pre):
+            with open(pre) as f:
+                own.append(f.read())
+        return cls(os.path.basename(path), text, path.endswith('.v6'), '\n'.join(own), **kw)
+
+    def router(self, tag, impl):
+        r = Router(tag, impl, self.v6, self.consts.ifs, self.consts.hosts())
+        if self.pre:
+            r.ns.run(['sh', '-c', self.pre], check=False)
+        return r
+
+    def traffic(self):
+        """(port, frame) pairs, local sends: the same at every call."""
+        f = Frames(self.consts, random.Random(self.seed))
+        return f.make(self.packets), f.local_ops(self.local)
+
+
+def zeroed(text):
+    """Without counters and comments; `[1:2] -A` and `:INPUT DROP [1:2]` start from 0."""
+    out = []
+    for line in text.splitlines():
+        line = re.sub(r'^\[\d+:\d+\]\s*', '', line.rstrip())
+        if line.startswith(':'):
+            line = re.sub(r'\[\d+:\d+\]\s*$', '[0:0]', line)
+        out.append(line)
+    return '\n'.join(out) + '\n'
+
+
+def tables(text):
+    """iptables-save's text as {table: lines}, in order, without comments."""
+    out, cur = {}, []
+    for line in text.splitlines():
+        if line.startswith('*'):
+            cur = out.setdefault(line, [])
+        elif line and not line.startswith('#') and line != 'COMMIT':
+            cur.append(line)
+    return out
+
+
+def uncounted(lines):
+    return [re.sub(r'\[\d+:\d+\]', '', line).strip() for line in lines]
+
+
+def compare_save(ref, dut, counted=True):
+    """Differences of two -save -c texts, as text lines."""
+    a, b = tables(ref), tables(dut)
+    out = [f'{t}: only in one of them' for t in a.keys() ^ b.keys()]
+    for t in a:
+        x, y = a[t], b.get(t, [])
+        if not counted:
+            x, y = uncounted(x), uncounted(y)
+        if len(x) != len(y) and t in b:
+            out.append(f'{t}: {len(x)} and {len(y)} lines')
+        out += [f'{t} ref {p}\n{t} dut {q}' for p, q in zip(x, y) if p != q]
+    return out
+
+
+def hits(text):
+    """(rules with packets, rules) of a -save -c text."""
+    rules = [line for lines in tables(text).values() for line in lines if line[0] == '[']
+    return sum(not r.startswith('[0:') for r in rules), len(rules)
+
+
+def normal(frame):
+    """
+    A frame without what the kernel makes up: ids of what it has (re)fragmented or
+    sent itself, the IPv4 checksum over them if right, the time in a timestamp reply.
+    """
+    if frame[12:14] == b'\x86\xdd' and len(frame) >= 62 and frame[20] == pkt.FRAGMENT:
+        return frame[:58] + b'\0' * 4 + frame[62:]
+    if frame[12:14] != b'\x08\x00' or len(frame) < 34 or frame[14] >> 4 != 4:
+        return frame
+    ihl = (frame[14] & 15) * 4
+    head, rest = frame[14:14 + ihl], frame[14 + ihl:]
+    if len(head) < 20 or pkt.checksum(head):
+        return frame
+    off = struct.unpack_from('!H', head, 6)[0]
+    ident = head[4:6] if off & 0x3fff else b'\0\0'
+    if head[9] == pkt.ICMP and rest[:1] == b'\x0e' and not pkt.checksum(rest):
+        rest = rest[:2] + b'\0\0' + rest[4:12] + b'\0' * 8 + rest[20:]
+    return frame[:18] + ident + head[6:10] + b'\0\0' + head[12:] + rest
+
+
+def compare_frames(case, ref, dut):
+    """As multisets.  Where nat picks ports by chance, only their number counts."""
+    kind = pkt.Builder(case.v6).ethertype.to_bytes(2, 'big')
+    key = (lambda f: b'') if case.nat else normal
+    a, b = (Counter((port, key(f)) for port, f in x if f[12:14] == kind) for x in (ref, dut))
+    out = []
+    for side, only in (('ref', a - b), ('dut', b - a)):
+        for (port, f), n in list(only.items())[:4]:
+            out.append(f'only {side} sent {n} of these from port {port}: {f[:110].hex()}')
+        if len(only) > 4:
+            out.append(f'only {side}: {len(only) - 4} more kinds of frames')
+    return out
+
+
+class Outcome:
+    """What one router did with a case."""
+
+    def __init__(self, case, router, frames, ops):
+        self.refused = ''
+        r = router.restore(case.text, check=False)
+        if r.returncode:
+            self.refused = r.stderr.strip() or f'status {r.returncode}'
+            return
+        router.inject(frames)
+        self.errnos = router.local(ops)
+        router.settle()
+        self.save = router.save()
+        self.frames = router.captured()
+
+
+def compare(case, ref, dut):
+    """Differences as a list of texts; [] if there are none."""
+    if dut.refused:
+        return [f'refused: {dut.refused[:600]}']
+    out = compare_save(ref.save, dut.save, case.counted)
+    if case.counted:
+        out += compare_frames(case, ref.frames, dut.frames)
+        out += [f'local send {i}: errno {a}, {b}'
+                for i, (a, b) in enumerate(zip(ref.errnos, dut.errnos)) if a != b]
+    return out
+
+
+def run_case(tap, case, impls, routers=None):
+    """
+    One test for each implementation after the first.  @routers: made before
+    (Case.router), one each; closed here.  Returns the reference's save text, or None.
+    """
+    routers = routers or [case.router(f'{case.name[:3]}{i}', m) for i, m in enumerate(impls)]
+    try:
+        frames, ops = case.traffic()
+        ref = Outcome(case, routers[0], frames, ops)
+        if ref.refused:
+            tap.skip(case.name, f'the kernel refuses it: {ref.refused.splitlines()[0]}')
+            return None
+        for impl, router in zip(impls[1:], routers[1:]):
+            found = compare(case, ref, Outcome(case, router, frames, ops))
+            n, of = hits(ref.save)
+            name = f"{case.name} {impl.name}{'' if case.counted else ' uncounted'} ({n}/{of} hit)"
+            tap.ok(not found, name, '\n'.join([f'{len(found)} differences'] + found[:8]))
+        return ref.save
+    finally:
+        for r in routers:
+            r.close()
+
+
+def prepare(cases, impls, out, stop):
+    """Makes the routers of the next cases while one is being run."""
+    for make in cases:
+        if stop.is_set():
+            break
+        case, routers = None, []
+        try:
+            case = make()
+            for i, m in enumerate(impls):
+                routers.append(case.router(str(i), m))
+        except Exception as e:
+            for r in routers:
+                r.close()
+            routers = e
+        out.put((case, routers))
+    out.put((None, None))
+
+
+def run_cases(tap, cases, impls, after=None):
+    """
+    run_case() for each of @cases, which are functions that return a Case;
+    after(case, save) is called with the reference's text.  Closes @impls.
+    """
+    todo, stop = queue.Queue(2), threading.Event()
+    maker = threading.Thread(target=prepare, args=(cases, impls, todo, stop))
+    maker.start()
+    case, routers = None, []
+    try:
+        while True:
+            case, routers = todo.get()
+            if routers is None:
+                break
+            if isinstance(routers, Exception):
+                tap.ok(False, case.name if case else 'a case', repr(routers))
+                continue
+            save = tap.guard(case.name, run_case, tap, case, impls, routers)
+            if after and save is not None:
+                after(case, save)
+    finally:
+        stop.set()
+        while routers is not None:
+            _, routers = todo.get()
+            for r in routers if isinstance(routers, list) else ():
+                r.close()
+        maker.join()
+        impls[1].close()

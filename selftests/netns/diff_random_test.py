@@ -1,0 +1,47 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+# timeout: 900
+"""
+Random rulesets, half of them IPv6: diff_random_test.py [SEED [COUNT]].  Compared
+with the kernel's own ip_tables, the early stage off and on; none may be refused.
+"""
+import functools
+import os
+import random
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
+import diff
+import dut
+import genrules
+import tap
+
+
+def case(seed, i):
+    rnd = random.Random(f'{seed}/{i}')
+    v6 = i % 2 == 1
+    text = '# ifs: eth0 eth1\n' + genrules.Rules(rnd, v6, rnd.choice((10, 40, 120))).text()
+    c = diff.Case(f'seed {seed}/{i} v{6 if v6 else 4}', text, v6, packets=700, seed=seed)
+    c.consts.ifs = ['eth0', 'eth1']
+    return c
+
+
+def main():
+    t = tap.Tap()
+    seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time()) % 1000000
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 80
+    t.diag(f'seed {seed}: again by {sys.argv[0]} {seed} {count}')
+    met = 0
+
+    def after(c, save):
+        nonlocal met
+        met += diff.hits(save)[0]
+
+    cases = [functools.partial(case, seed, i) for i in range(count)]
+    diff.run_cases(t, cases, dut.make(fallback='refuse'), after)
+    t.ok(met > count * 5, f'{met} rules met packets')
+    return t.done()
+
+
+sys.exit(main())

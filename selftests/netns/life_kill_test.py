@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+# timeout: 300
+"""
+500 updates while packets flow and the helper is killed at random moments: no
+packet comes through that no complete ruleset lets through, none is lost, no count.
+"""
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
+import diff
+import dut
+import flow
+import stream
+import tap
+
+# In each of the rulesets GOOD goes through and BAD does not, each by another rule.
+BASE = '''*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:part - [0:0]
+-A FORWARD -p udp -m udp --dport 5001
+-A FORWARD -p udp -m udp --dport 5002
+-A FORWARD -j part
+-A FORWARD -p udp -m udp --dport 5001 -j ACCEPT
+-A part -p udp -m udp --dport 5002 -j DROP
+COMMIT
+*raw
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A PREROUTING -p udp -m udp --dport 5001
+-A PREROUTING -p udp -m udp --dport 5002
+COMMIT
+'''
+COUNT = [f'-A {c} -p udp -m udp --dport {p}' for c in ('FORWARD', 'PREROUTING')
+         for p in (stream.GOOD, stream.BAD)]
+UPDATES = int(os.environ.get('XTJIT_UPDATES', '500'))
+
+
+class Killer(threading.Thread):
+    """Kills whoever listens on the helper's socket, at random moments."""
+
+    def __init__(self, impl, rnd):
+        super().__init__()
+        self.impl, self.rnd, self.done, self.kills = impl, rnd, threading.Event(), 0
+
+    def run(self):
+        while not self.done.wait(self.rnd.uniform(0.01, 0.3)):
+            for p in self.impl.pids():
+                try:
+                    os.kill(p, signal.SIGKILL)
+                    self.kills += 1
+                except ProcessLookupError:
+                    pass
+
+    def stop(self):
+        self.done.set()
+        self.join()
+
+
+def updates(rnd):
+    """Commands that keep the promise above; also the model of the chain part, and of raw."""
+    extra, n = [], 0
+    while True:
+        n += 1
+        x = rnd.random()
+        if x < 0.3 or not extra:
+            extra.append(n)
+            yield ['-A', 'part', '-p', 'tcp', '--dport', str(n), '-j', 'DROP']
+        elif x < 0.5:
+            extra.insert(0, n)
+            yield ['-I', 'part', '1', '-p', 'tcp', '--dport', str(n), '-j', 'DROP']
+        elif x < 0.75:
+            yield ['-D', 'part', '-p', 'tcp', '--dport', str(extra.pop(rnd.randrange(len(extra)))),
+                   '-j', 'DROP']
+        elif x < 0.85:
+            yield ['-P', 'INPUT', rnd.choice(('ACCEPT', 'DROP'))]
+        elif x < 0.95:
+            yield ['-t', 'raw', rnd.choice(('-A', '-I')), 'OUTPUT', '-p', 'tcp', '--dport', str(n)]
+        else:
+            yield ['-t', 'raw', '-F', 'OUTPUT']
+
+
+def state(n):
+    save = n.save()
+    return [stream.rule_packets(save, r) for r in COUNT]
+
+
+def check(t, s, n, what):
+    def read():
+        got = state(n)
+        return tuple(got[:2]) if got[:2] == got[2:] else got
+    s.check(t, what, read)
+
+
+def run(t, impl, seed, kill):
+    """UPDATES updates under traffic; the text of the rules without counters."""
+    rnd = random.Random(seed)
+    n = flow.Triangle(impl, False)
+    s = killer = None
+    failed = []
+    label = f'{impl.name}{" killed" if kill else ""}'
+    try:
+        n.restore(BASE)
+        s = stream.Stream(n, pps=10000)
+        killer = Killer(impl, random.Random(f'{seed}kill'))
+        if kill:
+            killer.start()
+        gen = updates(rnd)
+        for i in range(UPDATES):
+            args = next(gen)
+            r = n.firewall('-w', '20', *args, check=False)
+            if r.returncode:
+                failed.append(f'{i}: {args}: {r.returncode} {r.stderr.strip()[:200]}')
+            if i % 100 == 99:
+                check(t, s, n, f'{label}: counters after {i + 1} updates')
+        if kill:
+            killer.stop()
+            t.ok(killer.kills > 0, f'{label}: the helper was killed {killer.kills} times')
+        t.ok(not failed, f'{label}: every update succeeds', '\n'.join(failed[:10]))
+        time.sleep(0.2)
+        check(t, s, n, f'{label}: counters in the end')
+        return diff.tables(n.save())
+    finally:
+        if killer and killer.is_alive():
+            killer.stop()
+        s and s.close()
+        n.close()
+
+
+def main():
+    t = tap.Tap()
+    seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time()) % 1000000
+    t.diag(f'seed {seed}: again by {sys.argv[0]} {seed}')
+    impls = dut.make(fallback='refuse')
+    try:
+        ref = t.guard('reference', run, t, impls[0], seed, False)
+        for impl in impls[1:]:
+            got = t.guard(impl.name, run, t, impl, seed, impl.real)
+            if ref and got:
+                a, b = ({k: diff.uncounted(v) for k, v in x.items()} for x in (ref, got))
+                t.eq(b, a, f'{impl.name}: the rules are those that the updates make')
+    finally:
+        impls[1].close()
+    return t.done()
+
+
+sys.exit(main())

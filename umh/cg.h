@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The code generator's shared state.
+ *
+ * A program is a main function and global functions, which the verifier checks
+ * one by one.  main() fills struct pkt, on its stack, with the fields that the
+ * ruleset looks at, and calls walk(ctx, pkt): the rules.  Behind a pointer to
+ * plain memory the verifier does not track values, so that a large ruleset
+ * costs it no more than linear time, and a chain's return site can be kept
+ * there.  Register map of main: r6 ctx, r7 network header, r8 scratch kept over
+ * calls, r9 skb (or end of data); of walk and its library: r6 pkt, r7 ctx,
+ * r8 packet length, r9 this CPU's counters.
+ *
+ * walk returns 0: drop, 1: accept (the early stage: 0: up, 1: drop), or 2: to be
+ * called again, to go on at pkt.pc.  That is how a chain with several callers
+ * returns (a jump back to one of them would be a loop to the verifier), and how
+ * the rules go on in another page: pages are what walk is cut into where it is
+ * larger than the verifier's 8192 pending jumps allow.
+ */
+#ifndef XTJIT_CG_H
+#define XTJIT_CG_H
+
+#include <stdbool.h>
+
+#include "compile.h"
+#include "emit.h"
+
+#define CG_MAX_FRAME	384	/* of struct pkt: main, walk and one more share 512 bytes */
+#define CG_MAX_FUNCS	200
+#define CG_MAX_TABLES	8
+#define CG_PAGE_JUMPS	6000	/* pending jumps in one page */
+#define CG_MAX_TURNS	(1 << 20)	/* calls of walk for one packet */
+#define CG_MATCHES	24	/* counters an early program can remember */
+
+/* Slots of struct pkt besides the IR's fields; 8 bytes unless said. */
+enum cg_slot {
+	SLOT_HOOK,
+	SLOT_PKTLEN,		/* what counters add: skb->len */
+	SLOT_L4OFF,		/* from the network header */
+	SLOT_L4LEN,		/* bytes from there on */
+	SLOT_FRAGOFF,
+	SLOT_PROTO6,		/* IPv6: last header, -1: malformed */
+	SLOT_IFACE,		/* 16 bytes: the in device's name */
+	SLOT_OFACE,
+	SLOT_PC,
+	SLOT_EVENT,		/* 48 bytes: the fixed part of struct event */
+	SLOT_SCRATCH,		/* 64 bytes for the library's functions */
+	SLOT_NMATCH,
+	SLOT_MATCHES,		/* CG_MATCHES * 4 bytes */
+	SLOT_CTDONE,		/* early: conntrack was asked, and has no entry */
+	SLOT_ICMPERR,
+	SLOT_SELF,		/* 1, 2: sent by the helper, see struct self_cookies */
+	CG_NSLOTS
+};
+
+struct cg;
+
+/* What a function takes. */
+enum cg_proto {
+	CG_CTX_PKT,		/* (ctx, pkt) */
+	CG_CTX_PKT_3,		/* (ctx, pkt, u64, u64, u64) */
+	CG_SCALARS,		/* (u64, u64, u64) */
+};
+
+struct cg_func {
+	__u32 label, start;	/* start: instruction, once placed */
+	char name[16];
+	enum cg_proto proto;
+};
+
+/* What walk knows of a chain. */
+struct cg_chain {
+	__u32 label;		/* of its first rule */
+	__u32 policy;		/* base chain: label of the last rule */
+	bool seen, returns;	/* reachable; it can come to its end */
+	__u32 ncallers;		/* reachable jumps and gotos to it */
+	__u32 *sites;		/* where each caller goes on: labels, in order of emission */
+	__u32 nsites;
+	int first_page, last_page;
+	int level;		/* of its return slot; -1: one caller, none needed */
+	__u32 depth;
+};
+
+struct cg_table {
+	const struct ir_table *ir;
+	const struct table_maps *maps;	/* NULL: not counted */
+	struct cg_chain *chains;
+	__u32 *order;		/* reachable chains, callers first */
+	__u32 norder;
+	__u32 accept, tail;	/* early: labels of what follows ACCEPT, DROP */
+};
+
+struct flavor_ops {
+	const char *name;
+	int prog_type, attach_type;
+	const char *ctx;	/* struct of its context */
+	bool early;
+	/* fills struct pkt; falls through with r6 = ctx, or exits */
+	void (*prologue)(struct cg *g);
+	/* r0 of walk -> the hook's verdict, exit */
+	void (*epilogue)(struct cg *g);
+};
+
+extern const struct flavor_ops flavor_netfilter, flavor_xdp, flavor_tc;
+
+/* A library function, emitted when used. */
+enum cg_lib {
+	LIB_LIMIT, LIB_NTH, LIB_TCPOPT, LIB_TCPMSS, LIB_EVENT,
+	LIB_EXTHDR, LIB_L4, LIB_OWNER, LIB_COMMIT, LIB_CT, LIB_ROUTE, CG_NLIB
+};
+
+struct cg {
+	struct emit e;
+	const struct flavor_ops *fl;
+	const struct xt_family *fam;
+	const struct compile_env *env;
+	const struct early_facts *facts;	/* early only */
+	struct cg_table tabs[CG_MAX_TABLES];
+	int ntabs;
+	struct xt_err *err;
+
+	/* struct pkt: offset of each slot, -1: not needed */
+	short field[IR_NFIELDS], field6[IR6_NFIELDS], slot[CG_NSLOTS];
+	short ret;		/* return slots: pc values, 4 bytes each */
+	int levels;
+	int frame;
+
+	struct cg_func funcs[CG_MAX_FUNCS];
+	int nfuncs;
+	int lib[CG_NLIB];	/* index into funcs + 1, 0: not used */
+	bool lib_done[CG_NLIB];
+
+	/* pages: planned before a line is emitted */
+	int npages, page;
+	bool again;			/* walk may ask to be called again */
+	__u32 route;			/* early: label of what follows PREROUTING */
+	__u32 jumps;			/* planning: pending ones in this page */
+	__u32 walk[CG_MAX_FUNCS];	/* label of each page's function */
+	struct cg_cut {
+		int table;
+		__u32 chain, rule, label;	/* page i + 1 begins at this rule */
+	} cuts[CG_MAX_FUNCS];
+	struct cg_place {
+		__s16 page;
+		bool entry;		/* reached from another page */
+	} *places;			/* by label */
+	__u32 nplaces;
+};
+
+static inline bool cg_v6(const struct cg *g)
+{
+	return g->fam->addr_size == 16;
+}
+
+/* cg_fields.c: which slots are needed, and where they are. 0 or -EOPNOTSUPP. */
+int cg_layout(struct cg *g);
+
+/* cg_analyse.c: reachability, callers, return slots. */
+int cg_analyse(struct cg *g);
+void cg_analyse_free(struct cg *g);
+
+bool cg_calls(const struct ir_rule *r);		/* a jump or goto */
+bool cg_never(const struct ir_rule *r);		/* it cannot match */
+/* What is behind the rule can be reached once the rule is. */
+bool cg_passes(const struct cg_table *t, const struct ir_rule *r);
+
+/* cg_plan.c: which rule goes into which page; all labels that cross pages. */
+int cg_plan(struct cg *g);
+
+/* cg_walk.c: the rules, as one or more functions. */
+void cg_walk(struct cg *g);
+void cg_call_walk(struct cg *g);	/* in main: calls walk until it has a verdict, in r0 */
+/* Goes to a planned label, be it in another page. */
+void cg_goto(struct cg *g, __u32 label);
+/* Leaves walk, to be called again at the label. */
+void cg_again(struct cg *g, __u32 label);
+/* The value of pkt.pc that stands for a planned label. */
+__u32 cg_pc(const struct cg *g, __u32 label);
+
+/* cg_pred.c: falls through if @p holds, goes to @miss if not. */
+void cg_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss);
+
+/* cg_lib.c */
+__u32 cg_lib(struct cg *g, enum cg_lib l);	/* its label, to be called */
+void cg_lib_emit(struct cg *g);			/* all that were asked for */
+void cg_lib_early(struct cg *g, enum cg_lib l);	/* cg_early.c: those of the early stage */
+
+/* Adds a function that begins here. */
+int cg_func_begin(struct cg *g, __u32 label, const char *name, enum cg_proto proto);
+
+/* cg_kernel.c: what is in kernel memory, for programs that see the skb itself (NETFILTER). */
+/* dst = *(size *)(ptr + off); @ptr is a number.  Spoils r0 to r5. */
+void kload(struct cg *g, int size, int dst, int ptr, int off);
+/* The same at the offset of a struct's member. */
+void kload_member(struct cg *g, int size, int dst, int ptr, const char *type, const char *member);
+/* dst = skb->member (or state->member), by the types of the context: @ptr is a typed pointer. */
+void tload(struct cg *g, int size, int dst, int ptr, const char *type, const char *member);
+/* dst = the bit-field @member of @width bits. */
+void kload_bits(struct cg *g, int dst, int ptr, const char *type, const char *member, int width);
+int cg_kernel_id(struct cg *g, const char *func);
+/* Offset in struct nf_conn of @member of the tuple of direction @dir. */
+int cg_ct_tuple(struct cg *g, int dir, const char *member);
+void cg_lib_kernel(struct cg *g, enum cg_lib l);
+/* Parts of library functions. */
+void lib_begin(struct cg *g);
+void lib_ret(struct cg *g, int value);
+void lib_dynptr(struct cg *g, int off);
+void lib_dynptr_read(struct cg *g, int off);
+
+/*
+ * A loop of at most @n turns, which the verifier follows only until nothing new
+ * comes of it; its 8 bytes of state are at @off of the stack.  loop_next() goes
+ * to @end when there are no more turns; every way out passes loop_end().
+ * All spoil r0 to r5.
+ */
+void loop_begin(struct cg *g, int off, int n);
+void loop_next(struct cg *g, int off, __u32 end);
+void loop_end(struct cg *g, int off);
+
+/* cg_packet.c: events, and headers that are not in linear memory. */
+void cg_lib_packet(struct cg *g, enum cg_lib l);
+
+/* cg_early.c: the glue between tables, and what a drop takes. */
+void cg_early_path(struct cg *g);
+void cg_early_drop(struct cg *g, int table, __u32 counter);
+void cg_early_record(struct cg *g, int table, __u32 counter);
+void cg_early_ifindex(struct cg *g, int dst, int ctx);
+void cg_lib_route(struct cg *g);	/* cg_route.c */
+bool cg_early_known(const struct cg *g, const struct ir_pred *p);
+/* As cg_pred() where conntrack or a bucket can tell; false: it cannot be told here. */
+bool cg_early_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss);
+
+/* Leaves walk for good: the packet goes up (early), or hotdrop (exact). */
+void cg_zero(struct cg *g);
+
+/* Loads a slot into @dst (whole, or its low 32 bits); base r6 in walk. */
+void ld_field(struct cg *g, int dst, enum ir_field f);
+void ld_slot(struct cg *g, int dst, enum cg_slot s);
+
+/* In main, where struct pkt is at the top of the stack: store @src. */
+void set_field(struct cg *g, enum ir_field f, int src);
+void set_slot(struct cg *g, enum cg_slot s, int src);
+
+/* r0 = this CPU's counters; to @none if there are none (never: each CPU has its own). */
+void cg_counters(struct cg *g, const struct table_maps *m, int key_off, __u32 none);
+
+/* compile.c: all of it; the fd of the loaded program, or a negative errno. Frees what @g holds. */
+int cg_compile(struct cg *g);
+
+/* load.c */
+int cg_load(struct cg *g);
+
+#endif

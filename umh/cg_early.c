@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The early stage: what can be told of a packet before it is one, the path
+ * through several tables, and what a drop takes.
+ */
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/xt_conntrack.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "cg.h"
+
+bool cg_early_known(const struct cg *g, const struct ir_pred *p)
+{
+	(void)g;
+	switch (p->kind) {
+	case IR_P_RANGE:
+		return p->field < IR_CT && p->field != IR_MARK;
+	case IR_P_ADDR6:
+	case IR_P_RANGE6:
+		return p->field <= IR6_DADDR;
+	case IR_P_PROTO:
+	case IR_P_IFACE:
+	case IR_P_L4:
+	case IR_P_PORTS:
+	case IR_P_FALSE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Asks conntrack, once for a packet; goes on only if there is no entry. */
+static void no_entry(struct cg *g)
+{
+	struct emit *e = &g->e;
+	__u32 none = new_label(e);
+
+	ld_slot(g, R1, SLOT_CTDONE);
+	jmpi(e, BPF_JNE, R1, 0, none);
+	mov(e, R1, R7);
+	mov(e, R2, R6);
+	call_label(e, cg_lib(g, LIB_CT));
+	jmpi(e, BPF_JNE, R0, 0, none);
+	cg_zero(g);
+	place(e, none);
+}
+
+/*
+ * A packet without an entry is NEW, or INVALID if conntrack does not like it,
+ * or RELATED where something is expected: told if the rule sees no difference.
+ */
+static bool ct_state(struct cg *g, const struct ir_pred *p, __u32 miss)
+{
+	static const __u32 states[] = {
+		XT_CONNTRACK_STATE_INVALID,
+		XT_CONNTRACK_STATE_BIT(2),	/* NEW */
+		XT_CONNTRACK_STATE_BIT(1),	/* RELATED */
+	};
+	int n = !g->facts->conntrack ? 1 : g->facts->helpers ? 3 : 2, yes = 0;
+
+	for (int i = 0; i < n; i++) {
+		__u64 v = states[i] & p->mask;
+
+		yes += (v >= p->lo && v <= p->hi) != !!p->inv;
+	}
+	if (yes && yes != n)
+		return false;
+	if (g->facts->conntrack)
+		no_entry(g);
+	if (!yes)
+		ja(&g->e, miss);
+	return true;
+}
+
+/* A bucket that surely gives nothing now is no match; else it cannot be told. */
+static bool limit_empty(struct cg *g, const struct cg_table *t, const struct ir_pred *p,
+			__u32 miss)
+{
+	struct emit *e = &g->e;
+	struct limit_cost c = limit_cost(&t->ir->limits[p->index]);
+	__u32 maybe = new_label(e);
+
+	if (p->inv || !t->maps)
+		return false;
+	sti(e, U32, R10, -4, p->index);
+	mov(e, R2, R10);
+	alui(e, BPF_ADD, R2, -4);
+	ldmap(e, R1, t->maps->state);
+	call_helper(e, BPF_FUNC_map_lookup_elem);
+	jmpi(e, BPF_JEQ, R0, 0, maybe);
+	mov(e, R9, R0);
+	call_helper(e, BPF_FUNC_jiffies64);
+	ld(e, U64, R1, R9, offsetof(struct rule_state, prev));
+	jmpi(e, BPF_JEQ, R1, 0, maybe);
+	alu(e, BPF_SUB, R0, R1);
+	ldimm64(e, R2, 0xffffffffu / limit_credits_per_jiffy());
+	jmp(e, BPF_JGT, R0, R2, maybe);
+	alui(e, BPF_MUL, R0, limit_credits_per_jiffy());
+	ld(e, U32, R1, R9, offsetof(struct rule_state, credit));
+	alu(e, BPF_ADD, R0, R1);
+	ldimm64(e, R2, c.cost);
+	jmp(e, BPF_JLT, R0, R2, miss);
+	place(e, maybe);
+	return false;
+}
+
+bool cg_early_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss)
+{
+	if (p->kind == IR_P_RANGE && p->field == IR_CTSTATE)
+		return ct_state(g, p, miss);
+	if (p->kind == IR_P_LIMIT)
+		return limit_empty(g, t, p, miss);
+	return false;
+}
+
+/* Remembers a counter; the packet goes up when there are too many. */
+void cg_early_record(struct cg *g, int table, __u32 counter)
+{
+	struct emit *e = &g->e;
+	__u32 room = new_label(e);
+
+	if (!g->tabs[table].maps)
+		return;
+	ld(e, U32, R1, R6, g->slot[SLOT_NMATCH]);
+	jmpi(e, BPF_JLT, R1, CG_MATCHES, room);
+	cg_zero(g);
+	place(e, room);
+	mov(e, R2, R1);
+	alui(e, BPF_LSH, R2, 2);
+	alu(e, BPF_ADD, R2, R6);
+	sti(e, U32, R2, g->slot[SLOT_MATCHES], (__u32)table << 24 | counter);
+	alui(e, BPF_ADD, R1, 1);
+	st(e, U32, R6, g->slot[SLOT_NMATCH], R1);
+}
+
+/*
+ * The rest is the same for all rules of a table: drop_tail().  The counter goes
+ * there through memory, where the verifier forgets it.
+ */
+void cg_early_drop(struct cg *g, int table, __u32 counter)
+{
+	sti(&g->e, U64, R6, g->slot[SLOT_L4OFF], counter);
+	cg_goto(g, g->tabs[table].tail);
+}
+
+/* Counter r3 of the table, in this CPU's; spoils r0 to r5, r9. */
+static void add_counter(struct cg *g, const struct table_maps *m)
+{
+	struct emit *e = &g->e;
+	__u32 out = new_label(e);
+
+	mov(e, R9, R3);
+	cg_counters(g, m, -8, out);
+	jmpi(e, BPF_JGE, R9, m->ncounters, out);
+	alui(e, BPF_LSH, R9, 4);
+	alu(e, BPF_ADD, R0, R9);
+	movi(e, R1, 1);
+	atomic(e, U64, BPF_ADD, R0, 0, R1);
+	atomic(e, U64, BPF_ADD, R0, 8, R8);
+	place(e, out);
+}
+
+/*
+ * A drop: behind conntrack's hook only if no connection is known, for which
+ * the packet would count; then its counters, the last one first.
+ */
+static void drop_tail(struct cg *g, int table)
+{
+	struct emit *e = &g->e;
+	struct cg_table *t = &g->tabs[table];
+	__u32 only = new_label(e);
+
+	if (g->facts->conntrack && strcmp(t->ir->table->name, "raw"))
+		no_entry(g);
+	if (t->maps) {
+		ld_slot(g, R3, SLOT_L4OFF);
+		add_counter(g, t->maps);
+	}
+	ld(e, U32, R1, R6, g->slot[SLOT_NMATCH]);
+	jmpi(e, BPF_JEQ, R1, 0, only);
+	mov(e, R1, R7);
+	mov(e, R2, R6);
+	call_label(e, cg_lib(g, LIB_COMMIT));
+	place(e, only);
+	movi(e, R0, 1);
+	exit_(e);
+}
+
+static int base(const struct cg_table *t, int hook)
+{
+	return t->ir->base_chain[hook];
+}
+
+/* Goes to the chain of the first table from @from on that has one at @hook, or @none. */
+static void next_table(struct cg *g, int hook, int from, __u32 none)
+{
+	for (int t = from; t < g->ntabs; t++)
+		if (base(&g->tabs[t], hook) >= 0) {
+			cg_goto(g, g->tabs[t].chains[base(&g->tabs[t], hook)].label);
+			return;
+		}
+	ja(&g->e, none);
+}
+
+/*
+ * After ACCEPT in table @t, by hook: the next table's chain there, or what comes
+ * after the hook.  Routing leads to tables that were passed before; the verifier
+ * would see a loop, so walk is called again for it.
+ */
+static void accepted(struct cg *g, int t, __u32 up)
+{
+	struct emit *e = &g->e;
+	__u32 not_pre = new_label(e), not_in = new_label(e), route = new_label(e);
+
+	place(e, g->tabs[t].accept);
+	ld_slot(g, R1, SLOT_HOOK);
+	jmpi(e, BPF_JNE, R1, NF_INET_PRE_ROUTING, not_pre);
+	next_table(g, NF_INET_PRE_ROUTING, t + 1, route);
+	place(e, route);
+	if (g->places[g->route].entry)
+		cg_again(g, g->route);
+	place(e, not_pre);
+	jmpi(e, BPF_JNE, R1, NF_INET_LOCAL_IN, not_in);
+	next_table(g, NF_INET_LOCAL_IN, t + 1, up);
+	place(e, not_in);
+	next_table(g, NF_INET_FORWARD, t + 1, up);
+}
+
+void cg_early_path(struct cg *g)
+{
+	struct emit *e = &g->e;
+	__u32 up = new_label(e), forward = new_label(e);
+
+	next_table(g, NF_INET_PRE_ROUTING, 0, g->route);
+	for (int t = 0; t < g->ntabs; t++)
+		accepted(g, t, up);
+	place(e, g->route);
+	if (!g->facts->nat) {
+		mov(e, R1, R7);
+		mov(e, R2, R6);
+		call_label(e, cg_lib(g, LIB_ROUTE));
+		jmpi(e, BPF_JEQ, R0, 0, up);
+		st(e, U64, R6, g->slot[SLOT_HOOK], R0);
+		jmpi(e, BPF_JEQ, R0, NF_INET_FORWARD, forward);
+		next_table(g, NF_INET_LOCAL_IN, 0, up);
+		place(e, forward);
+		next_table(g, NF_INET_FORWARD, 0, up);
+	}
+	place(e, up);
+	cg_zero(g);
+	for (int t = 0; t < g->ntabs; t++) {
+		place(e, g->tabs[t].tail);
+		drop_tail(g, t);
+	}
+}
+
+/* What the rules before the last one have counted. */
+static void lib_commit(struct cg *g)
+{
+	struct emit *e = &g->e;
+	__u32 top = new_label(e), end = new_label(e);
+
+	lib_begin(g);
+	ld_slot(g, R8, SLOT_PKTLEN);
+	loop_begin(g, -16, CG_MATCHES);
+	place(e, top);
+	loop_next(g, -16, end);
+	ld(e, U32, R1, R0, 0);
+	ld(e, U32, R2, R6, g->slot[SLOT_NMATCH]);
+	jmp(e, BPF_JGE, R1, R2, end);
+	jmpi(e, BPF_JGE, R1, CG_MATCHES, end);
+	alui(e, BPF_LSH, R1, 2);
+	alu(e, BPF_ADD, R1, R6);
+	ld(e, U32, R3, R1, g->slot[SLOT_MATCHES]);
+	mov(e, R1, R3);
+	alui(e, BPF_RSH, R1, 24);
+	alui(e, BPF_AND, R3, 0xffffff);
+	for (int t = 0; t < g->ntabs; t++) {
+		__u32 not = new_label(e);
+
+		if (!g->tabs[t].maps)
+			continue;
+		jmpi(e, BPF_JNE, R1, t, not);
+		add_counter(g, g->tabs[t].maps);
+		ja(e, top);
+		place(e, not);
+	}
+	ja(e, top);
+	place(e, end);
+	loop_end(g, -16);
+	lib_ret(g, 0);
+}
+
+/* dst in network order from slots in host order; @base of the stack + 0 */
+static void put_addr(struct cg *g, bool source, int base)
+{
+	struct emit *e = &g->e;
+
+	if (!cg_v6(g)) {
+		ld_field(g, R1, source ? IR_SADDR : IR_DADDR);
+		bswap(e, R1, 32);
+		st(e, U32, R10, base, R1);
+		return;
+	}
+	for (int i = 0; i < 16; i += 8) {
+		ld(e, U64, R1, R6, g->field6[source ? IR6_SADDR : IR6_DADDR] + i);
+		bswap(e, R1, 64);
+		st(e, U32, R10, base + i, R1);
+		alui(e, BPF_RSH, R1, 32);
+		st(e, U32, R10, base + i + 4, R1);
+	}
+}
+
+static void put_port(struct cg *g, enum ir_field f, int at)
+{
+	ld_field(g, R1, f);
+	bswap(&g->e, R1, 16);
+	st(&g->e, U16, R10, at, R1);
+}
+
+static void proto(struct cg *g, int dst)
+{
+	if (cg_v6(g))
+		ld_slot(g, dst, SLOT_PROTO6);
+	else
+		ld_field(g, dst, IR_PROTO);
+}
+
+/*
+ * 1 if conntrack has no entry for the packet, 0 if it has, or cannot be asked:
+ * its lookup knows TCP and UDP.
+ */
+static void lib_ct(struct cg *g)
+{
+	struct emit *e = &g->e;
+	bool xdp = g->fl == &flavor_xdp;
+	int addr = cg_v6(g) ? 16 : 4, tuple = -56, opts = -16;
+	__u32 unknown = new_label(e), known = new_label(e), none = new_label(e);
+
+	lib_begin(g);
+	ld_slot(g, R1, SLOT_ICMPERR);
+	jmpi(e, BPF_JNE, R1, 0, unknown);
+	sti(e, U32, R10, opts, -1);		/* BPF_F_CURRENT_NETNS */
+	sti(e, U32, R10, opts + 4, 0);
+	sti(e, U32, R10, opts + 8, 0);
+	proto(g, R1);
+	st(e, U8, R10, opts + 8, R1);
+	jmpi(e, BPF_JEQ, R1, 6, known);
+	jmpi(e, BPF_JNE, R1, 17, unknown);
+	place(e, known);
+	ld_slot(g, R1, SLOT_L4LEN);
+	jmpi(e, BPF_JLT, R1, 8, unknown);
+	put_addr(g, true, tuple);
+	put_addr(g, false, tuple + addr);
+	put_port(g, IR_SPORT, tuple + 2 * addr);
+	put_port(g, IR_DPORT, tuple + 2 * addr + 2);
+	mov(e, R1, R7);
+	mov(e, R2, R10);
+	alui(e, BPF_ADD, R2, tuple);
+	movi(e, R3, 2 * addr + 4);
+	mov(e, R4, R10);
+	alui(e, BPF_ADD, R4, opts);
+	movi(e, R5, 12);
+	call_kfunc(e, cg_kernel_id(g, xdp ? "bpf_xdp_ct_lookup" : "bpf_skb_ct_lookup"));
+	jmpi(e, BPF_JEQ, R0, 0, none);
+	mov(e, R1, R0);
+	call_kfunc(e, cg_kernel_id(g, "bpf_ct_release"));
+	place(e, unknown);
+	lib_ret(g, 0);
+	place(e, none);
+	ld(e, U32, R1, R10, opts + 4);
+	jmpi32(e, BPF_JNE, R1, -ENOENT, unknown);
+	sti(e, U64, R6, g->slot[SLOT_CTDONE], 1);
+	lib_ret(g, 1);
+}
+
+void cg_lib_early(struct cg *g, enum cg_lib l)
+{
+	switch (l) {
+	case LIB_COMMIT:
+		lib_commit(g);
+		break;
+	case LIB_CT:
+		lib_ct(g);
+		break;
+	case LIB_ROUTE:
+		cg_lib_route(g);
+		break;
+	default:
+		g->e.err = g->e.err ?: -EINVAL;
+	}
+}

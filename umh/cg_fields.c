@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * struct pkt: a slot for each field that the ruleset looks at, and no other.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "cg.h"
+
+static void want(short *slot)
+{
+	if (*slot < 0)
+		*slot = 0;
+}
+
+static void want_l4(struct cg *g)
+{
+	want(&g->slot[SLOT_L4OFF]);
+	want(&g->slot[SLOT_L4LEN]);
+	want(&g->slot[SLOT_FRAGOFF]);
+	if (cg_v6(g))
+		want(&g->slot[SLOT_PROTO6]);
+}
+
+static void want_field(struct cg *g, int f)
+{
+	want(&g->field[f]);
+	switch (f) {
+	case IR_FRAGOFF:
+		want(&g->slot[SLOT_FRAGOFF]);
+		break;
+	case IR_SPORT:
+	case IR_DPORT:
+	case IR_TCPFLAGS:
+	case IR_ICMP:
+		want_l4(g);
+		break;
+	case IR_CTSTATE:
+		want(&g->slot[SLOT_SELF]);
+		break;
+	}
+	if (f > IR_CTSTATE)
+		want(&g->field[IR_CT]);
+}
+
+static void want_pred(struct cg *g, const struct ir_pred *p)
+{
+	switch (p->kind) {
+	case IR_P_RANGE:
+		want_field(g, p->field);
+		break;
+	case IR_P_ADDR6:
+	case IR_P_RANGE6:
+		want(&g->field6[p->field]);
+		if (p->field >= IR6_CTORIGSRC)
+			want(&g->field[IR_CT]);
+		break;
+	case IR_P_PROTO:
+		want(&g->slot[SLOT_PROTO6]);
+		break;
+	case IR_P_IFACE:
+		want(&g->slot[p->field ? SLOT_OFACE : SLOT_IFACE]);
+		break;
+	case IR_P_TCPOPT:
+	case IR_P_TCPMSS:
+		want(&g->slot[SLOT_SCRATCH]);
+		want_l4(g);
+		break;
+	case IR_P_L4:
+		want_l4(g);
+		break;
+	case IR_P_PORTS:
+		if (p->src)
+			want_field(g, IR_SPORT);
+		if (p->dst)
+			want_field(g, IR_DPORT);
+		break;
+	case IR_P_OWNER:
+		want(&g->slot[SLOT_SCRATCH]);
+		want(&g->slot[SLOT_SELF]);
+		break;
+	}
+}
+
+static void want_rule(struct cg *g, const struct ir_rule *r)
+{
+	for (int i = 0; i < r->npreds; i++)
+		want_pred(g, &r->preds[i]);
+	if (r->action == IR_A_LOG || r->action == IR_A_REJECT)
+		want(&g->slot[SLOT_EVENT]);
+}
+
+static int slot_size(enum cg_slot s)
+{
+	switch (s) {
+	case SLOT_IFACE:
+	case SLOT_OFACE:
+		return 16;
+	case SLOT_EVENT:
+		return 48;
+	case SLOT_SCRATCH:
+		return 64;
+	case SLOT_MATCHES:
+		return 4 * CG_MATCHES;
+	default:
+		return 8;
+	}
+}
+
+static void give(struct cg *g, short *slot, int size)
+{
+	if (*slot < 0)
+		return;
+	*slot = g->frame;
+	g->frame += size;
+}
+
+static void want_early(struct cg *g)
+{
+	static const enum cg_slot always[] = {
+		SLOT_NMATCH, SLOT_MATCHES, SLOT_CTDONE, SLOT_ICMPERR,
+		SLOT_L4OFF, SLOT_L4LEN, SLOT_FRAGOFF,
+	};
+
+	for (unsigned int i = 0; i < sizeof(always) / sizeof(always[0]); i++)
+		want(&g->slot[always[i]]);
+	if (cg_v6(g)) {
+		want(&g->slot[SLOT_PROTO6]);
+		want(&g->field6[IR6_SADDR]);
+		want(&g->field6[IR6_DADDR]);
+	} else {
+		want(&g->field[IR_SADDR]);
+		want(&g->field[IR_DADDR]);
+		want(&g->field[IR_PROTO]);
+	}
+	want(&g->field[IR_PKTTYPE]);
+	want(&g->field[IR_SPORT]);
+	want(&g->field[IR_DPORT]);
+	want(&g->field[IR_TTL]);
+	want(&g->field[IR_LEN]);
+}
+
+int cg_layout(struct cg *g)
+{
+	memset(g->field, -1, sizeof(g->field));
+	memset(g->field6, -1, sizeof(g->field6));
+	memset(g->slot, -1, sizeof(g->slot));
+	want(&g->slot[SLOT_HOOK]);
+	want(&g->slot[SLOT_PKTLEN]);
+	if (g->again)
+		want(&g->slot[SLOT_PC]);
+	if (g->fl->early)
+		want_early(g);
+	for (int t = 0; t < g->ntabs; t++)
+		for (__u32 i = 0; i < g->tabs[t].norder; i++) {
+			const struct ir_chain *c = &g->tabs[t].ir->chains[g->tabs[t].order[i]];
+
+			for (__u32 r = 0; r < c->nrules; r++)
+				want_rule(g, &c->rules[r]);
+		}
+	if (g->slot[SLOT_PROTO6] >= 0)
+		want_l4(g);
+	g->frame = 0;
+	for (int i = 0; i < CG_NSLOTS; i++)
+		give(g, &g->slot[i], slot_size(i));
+	for (int i = 0; i < IR_NFIELDS; i++)
+		give(g, &g->field[i], 8);
+	for (int i = 0; i < IR6_NFIELDS; i++)
+		give(g, &g->field6[i], 16);
+	g->ret = g->frame;
+	g->frame += (g->levels * 4 + 7) & ~7;
+	if (g->frame > CG_MAX_FRAME)
+		return xt_fail(g->err, -EOPNOTSUPP,
+			       "%s: chains that are jumped to from several places nest %d deep, more than a program can return from",
+			       g->tabs[0].ir->table->name, g->levels);
+	return 0;
+}
+
+void ld_field(struct cg *g, int dst, enum ir_field f)
+{
+	ld(&g->e, U64, dst, R6, g->field[f]);
+}
+
+void ld_slot(struct cg *g, int dst, enum cg_slot s)
+{
+	ld(&g->e, U64, dst, R6, g->slot[s]);
+}
+
+void set_field(struct cg *g, enum ir_field f, int src)
+{
+	if (g->field[f] >= 0)
+		st(&g->e, U64, R10, g->field[f] - g->frame, src);
+}
+
+void set_slot(struct cg *g, enum cg_slot s, int src)
+{
+	if (g->slot[s] >= 0)
+		st(&g->e, U64, R10, g->slot[s] - g->frame, src);
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pages.  The verifier explores the way of a match first and keeps each miss
+ * for later: a rule that does not end the walk leaves its misses pending until
+ * all that follows is explored.  A page ends before there are too many.
+ */
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cg.h"
+
+/* Pending jumps that @r leaves behind. */
+static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
+{
+	__u32 n = r->npreds;
+
+	for (int i = 0; i < r->npreds; i++) {
+		if (r->preds[i].kind == IR_P_PORTS)
+			n += r->preds[i].nports * 2;
+		if (r->preds[i].kind == IR_P_ADDR6 || r->preds[i].kind == IR_P_IFACE)
+			n += 2;
+		if (r->preds[i].kind == IR_P_RANGE6 || r->preds[i].kind == IR_P_OWNER)
+			n += 6;
+	}
+	if (cg_calls(r) && t->chains[r->arg].level >= 0)
+		n += 2;		/* the way to its site */
+	if (n && !cg_passes(t, &(struct ir_rule){ .action = r->action, .arg = r->arg }))
+		n--;
+	return n;
+}
+
+static __u32 label_in(struct cg *g, int page)
+{
+	__u32 l = new_label(&g->e);
+
+	if (l >= g->nplaces) {
+		__u32 n = l * 2 + 1024;
+		struct cg_place *p = realloc(g->places, n * sizeof(*p));
+
+		if (!p) {
+			g->e.err = g->e.err ?: -ENOMEM;
+			return 0;
+		}
+		memset(p + g->nplaces, 0, (n - g->nplaces) * sizeof(*p));
+		g->places = p;
+		g->nplaces = n;
+	}
+	g->places[l] = (struct cg_place){ .page = page };
+	return l;
+}
+
+static void plan_cut(struct cg *g, int table, __u32 chain, __u32 rule)
+{
+	if (g->npages >= CG_MAX_FUNCS - CG_NLIB - 2) {
+		g->e.err = g->e.err ?: -E2BIG;
+		return;
+	}
+	g->cuts[g->npages - 1] = (struct cg_cut){ table, chain, rule, label_in(g, g->npages) };
+	g->places[g->cuts[g->npages - 1].label].entry = true;
+	g->npages++;
+	g->jumps = 0;
+}
+
+static void plan_call(struct cg *g, struct cg_table *t, const struct ir_rule *r)
+{
+	struct cg_chain *to = &t->chains[r->arg];
+
+	if (!to->sites) {
+		to->sites = calloc(to->ncallers, sizeof(*to->sites));
+		if (!to->sites) {
+			g->e.err = g->e.err ?: -ENOMEM;
+			return;
+		}
+	}
+	if (to->nsites < to->ncallers)
+		to->sites[to->nsites++] = label_in(g, g->npages - 1);
+	else
+		g->e.err = g->e.err ?: -EINVAL;
+}
+
+static void plan_chain(struct cg *g, int table, __u32 ci)
+{
+	struct cg_table *t = &g->tabs[table];
+	const struct ir_chain *c = &t->ir->chains[ci];
+	struct cg_chain *me = &t->chains[ci];
+	bool go = true;
+
+	me->first_page = g->npages - 1;
+	me->label = label_in(g, g->npages - 1);
+	for (__u32 i = 0; i < c->nrules; i++) {
+		const struct ir_rule *r = &c->rules[i];
+		bool policy = c->hook >= 0 && i == c->nrules - 1;
+
+		if (policy ? !go && !me->returns : !go)
+			continue;
+		if (go && g->jumps + cost(t, r) > CG_PAGE_JUMPS)
+			plan_cut(g, table, ci, i);
+		if (policy)
+			me->policy = label_in(g, g->npages - 1);
+		g->jumps += cost(t, r);
+		if (cg_calls(r) && !cg_never(r))
+			plan_call(g, t, r);
+		go = cg_passes(t, r);
+	}
+	me->last_page = g->npages - 1;
+}
+
+static void mark(struct cg *g, __u32 label, int from)
+{
+	if (g->places[label].page != from)
+		g->places[label].entry = true;
+}
+
+/* What is reached over a page's border. */
+static void plan_entries(struct cg *g, struct cg_table *t)
+{
+	for (__u32 i = 0; i < t->norder; i++) {
+		struct cg_chain *c = &t->chains[t->order[i]];
+
+		if (t->ir->chains[t->order[i]].hook >= 0)
+			mark(g, c->label, 0);
+		if (c->returns && c->first_page != c->last_page &&
+		    t->ir->chains[t->order[i]].hook >= 0)
+			g->places[c->policy].entry = true;
+		for (__u32 s = 0; s < c->nsites; s++) {
+			mark(g, c->label, g->places[c->sites[s]].page);
+			if (!c->returns)
+				continue;
+			if (c->level >= 0)
+				g->places[c->sites[s]].entry = true;
+			mark(g, c->sites[s], c->first_page);
+			mark(g, c->sites[s], c->last_page);
+		}
+	}
+}
+
+int cg_plan(struct cg *g)
+{
+	g->npages = 1;
+	g->jumps = 0;
+	new_label(&g->e);	/* pc 0 is the beginning */
+	g->route = label_in(g, 0);
+	for (int i = 0; i < g->ntabs; i++) {
+		struct cg_table *t = &g->tabs[i];
+
+		t->accept = label_in(g, 0);
+		t->tail = label_in(g, 0);
+		if (g->fl->early && t->ir->base_chain[NF_INET_PRE_ROUTING] >= 0)
+			g->places[g->route].entry = true;
+		for (__u32 k = 0; !g->e.err && k < t->norder; k++)
+			plan_chain(g, i, t->order[k]);
+	}
+	for (int i = 0; i < g->npages; i++)
+		g->walk[i] = new_label(&g->e);
+	g->again = g->npages > 1 || g->levels || g->places[g->route].entry;
+	if (g->e.err)
+		return xt_fail(g->err, g->e.err == -E2BIG ? -EOPNOTSUPP : g->e.err,
+			       "more rules than one program can hold");
+	for (int i = 0; i < g->ntabs; i++) {
+		if (g->npages > 1 && g->fl->early) {
+			g->places[g->tabs[i].accept].entry = true;
+			g->places[g->tabs[i].tail].entry = true;
+		}
+		plan_entries(g, &g->tabs[i]);
+		for (__u32 k = 0; k < g->tabs[i].norder; k++)
+			g->tabs[i].chains[g->tabs[i].order[k]].nsites = 0;
+	}
+	return 0;
+}

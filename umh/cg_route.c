@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Where a packet goes behind PREROUTING: to INPUT, to FORWARD, or that cannot
+ * be told.  Not told is what routing may refuse before either hook.
+ */
+#include <linux/bpf.h>
+#include <linux/if_packet.h>
+#include <linux/netfilter.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+#include "cg.h"
+
+#define FIB(member) (-(int)sizeof(struct bpf_fib_lookup) + \
+		     (int)offsetof(struct bpf_fib_lookup, member))
+
+static __u64 be(const __u8 *p, int n)
+{
+	__u64 v = 0;
+
+	for (int i = 0; i < n; i++)
+		v = v << 8 | p[i];
+	return v;
+}
+
+/* Goes to @yes if the source (or destination) is one of the namespace's own addresses. */
+static void if_local(struct cg *g, bool source, __u32 yes)
+{
+	struct emit *e = &g->e;
+
+	for (__u32 i = 0; i < g->facts->nlocal; i++) {
+		const __u8 *a = g->facts->local[i];
+		__u32 no = new_label(e);
+
+		if (!cg_v6(g)) {
+			ld(e, U32, R1, R6, g->field[source ? IR_SADDR : IR_DADDR]);
+			jmpi32(e, BPF_JNE, R1, be(a, 4), no);
+		} else {
+			for (int h = 0; h < 16; h += 8) {
+				ld(e, U64, R1, R6,
+				   g->field6[source ? IR6_SADDR : IR6_DADDR] + h);
+				ldimm64(e, R2, be(a + h, 8));
+				jmp(e, BPF_JNE, R1, R2, no);
+			}
+		}
+		ja(e, yes);
+		place(e, no);
+	}
+}
+
+/* Loopback, multicast, broadcast, 0/8: ip_route_input_slow() has its own ideas of these. */
+static void plain_ip(struct cg *g, enum ir_field f, __u32 unknown)
+{
+	struct emit *e = &g->e;
+
+	ld(e, U32, R1, R6, g->field[f]);
+	alui32(e, BPF_RSH, R1, 24);
+	jmpi32(e, BPF_JEQ, R1, 0, unknown);
+	jmpi32(e, BPF_JEQ, R1, 127, unknown);
+	jmpi32(e, BPF_JGE, R1, 224, unknown);
+}
+
+static void fib_addr(struct cg *g, enum ir_field f, enum ir_field6 f6, int at)
+{
+	struct emit *e = &g->e;
+
+	if (!cg_v6(g)) {
+		ld_field(g, R1, f);
+		bswap(e, R1, 32);
+		st(e, U32, R10, at, R1);
+		return;
+	}
+	for (int i = 0; i < 16; i += 8) {
+		ld(e, U64, R1, R6, g->field6[f6] + i);
+		bswap(e, R1, 64);
+		st(e, U32, R10, at + i, R1);
+		alui(e, BPF_RSH, R1, 32);
+		st(e, U32, R10, at + i + 4, R1);
+	}
+}
+
+static void fib_lookup(struct cg *g, bool reverse)
+{
+	struct emit *e = &g->e;
+
+	for (int i = -(int)sizeof(struct bpf_fib_lookup); i < 0; i += 8)
+		sti(e, U64, R10, i, 0);
+	sti(e, U8, R10, FIB(family), cg_v6(g) ? AF_INET6 : AF_INET);
+	fib_addr(g, IR_SADDR, IR6_SADDR, reverse ? FIB(ipv4_dst) : FIB(ipv4_src));
+	fib_addr(g, IR_DADDR, IR6_DADDR, reverse ? FIB(ipv4_src) : FIB(ipv4_dst));
+	if (!reverse) {
+		if (cg_v6(g))
+			ld_slot(g, R1, SLOT_PROTO6);
+		else
+			ld_field(g, R1, IR_PROTO);
+		st(e, U8, R10, FIB(l4_protocol), R1);
+		ld_slot(g, R1, SLOT_PKTLEN);
+		st(e, U16, R10, FIB(tot_len), R1);
+	}
+	cg_early_ifindex(g, R1, R7);
+	mov(e, R8, R1);
+	st(e, U32, R10, FIB(ifindex), R1);
+	mov(e, R1, R7);
+	mov(e, R2, R10);
+	alui(e, BPF_ADD, R2, -(int)sizeof(struct bpf_fib_lookup));
+	movi(e, R3, sizeof(struct bpf_fib_lookup));
+	movi(e, R4, 0);
+	call_helper(e, BPF_FUNC_fib_lookup);
+}
+
+/* The route exists, whether or not the neighbour is known. */
+static void must_route(struct cg *g, __u32 unknown)
+{
+	struct emit *e = &g->e;
+	__u32 ok = new_label(e);
+
+	jmpi(e, BPF_JEQ, R0, BPF_FIB_LKUP_RET_SUCCESS, ok);
+	jmpi(e, BPF_JNE, R0, BPF_FIB_LKUP_RET_NO_NEIGH, unknown);
+	place(e, ok);
+	ld(e, U32, R1, R10, FIB(ifindex));
+}
+
+/*
+ * fib_validate_source(): none of our addresses; and, with rp_filter, the way
+ * back is through the same device.
+ */
+static void source_ok(struct cg *g, __u32 unknown)
+{
+	struct emit *e = &g->e;
+	__u32 mine = new_label(e), fine = new_label(e);
+
+	if_local(g, true, mine);
+	ja(e, fine);
+	place(e, mine);
+	ja(e, unknown);
+	place(e, fine);
+	if (!g->facts->source_check || cg_v6(g))
+		return;
+	fib_lookup(g, true);
+	must_route(g, unknown);
+	jmp32(e, BPF_JNE, R1, R8, unknown);
+}
+
+/* ip_forward(), ip6_forward(): what they answer or change before the hook is not told. */
+static void forward(struct cg *g, __u32 unknown)
+{
+	struct emit *e = &g->e;
+
+	ld_field(g, R1, IR_TTL);
+	jmpi(e, BPF_JLE, R1, 1, unknown);
+	if (cg_v6(g))
+		for (int i = 0; i < 2; i++) {
+			ld(e, U64, R1, R6, g->field6[i ? IR6_DADDR : IR6_SADDR]);
+			alui(e, BPF_RSH, R1, 54);
+			jmpi(e, BPF_JEQ, R1, 0xfe80 >> 6, unknown);
+		}
+	fib_lookup(g, false);
+	must_route(g, unknown);
+	jmp32(e, BPF_JEQ, R1, R8, unknown);	/* it may send a redirect */
+	lib_ret(g, NF_INET_FORWARD);
+}
+
+static bool has_chain(const struct cg *g, int hook)
+{
+	for (int t = 0; t < g->ntabs; t++)
+		if (g->tabs[t].ir->base_chain[hook] >= 0)
+			return true;
+	return false;
+}
+
+void cg_lib_route(struct cg *g)
+{
+	struct emit *e = &g->e;
+	__u32 unknown = new_label(e), local = new_label(e), end = new_label(e);
+
+	lib_begin(g);
+	ld_field(g, R1, IR_PKTTYPE);
+	jmpi(e, BPF_JNE, R1, PACKET_HOST, unknown);
+	if (!cg_v6(g)) {
+		plain_ip(g, IR_SADDR, unknown);
+		plain_ip(g, IR_DADDR, unknown);
+	}
+	ja(e, end);
+	place(e, unknown);
+	cg_zero(g);
+	place(e, end);
+	/* a second one, for jumps stay short */
+	unknown = new_label(e);
+	source_ok(g, unknown);
+	if_local(g, false, local);
+	if (has_chain(g, NF_INET_FORWARD))
+		forward(g, unknown);
+	else
+		ja(e, unknown);
+	place(e, unknown);
+	cg_zero(g);
+	place(e, local);
+	lib_ret(g, NF_INET_LOCAL_IN);
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The compiler's passes, in order, and its front door for the exact stage.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "cg.h"
+
+static bool of_conntrack(const struct ir_pred *p)
+{
+	switch (p->kind) {
+	case IR_P_RANGE:
+		return p->field >= IR_CT;
+	case IR_P_ADDR6:
+	case IR_P_RANGE6:
+		return p->field >= IR6_CTORIGSRC;
+	default:
+		return false;
+	}
+}
+
+void ir_needs(const struct ir_table *t, struct ir_needs *n)
+{
+	*n = (struct ir_needs){ 0 };
+	for (__u32 c = 0; c < t->nchains; c++)
+		for (__u32 i = 0; i < t->chains[c].nrules; i++) {
+			const struct ir_rule *r = &t->chains[c].rules[i];
+
+			n->events |= r->action == IR_A_LOG || r->action == IR_A_REJECT;
+			for (int k = 0; k < r->npreds; k++)
+				n->conntrack |= of_conntrack(&r->preds[k]);
+		}
+}
+
+/* Those that something still calls, where they are now. */
+static void live_functions(struct cg *g)
+{
+	int n = 0;
+
+	for (int i = 0; i < g->nfuncs; i++) {
+		__s32 at = g->e.err ? -1 : g->e.labels[g->funcs[i].label];
+
+		if (at < 0)
+			continue;
+		g->funcs[n] = g->funcs[i];
+		g->funcs[n++].start = at;
+	}
+	g->nfuncs = n;
+}
+
+int cg_compile(struct cg *g)
+{
+	int err = cg_analyse(g);
+
+	if (!err)
+		err = cg_plan(g);
+	if (!err)
+		err = cg_layout(g);
+	if (!err) {
+		g->fl->prologue(g);
+		cg_call_walk(g);
+		g->fl->epilogue(g);
+		cg_walk(g);
+		cg_lib_emit(g);
+		emit_prune(&g->e);
+		live_functions(g);
+		err = emit_finish(&g->e, g->err);
+	}
+	if (!err)
+		err = cg_load(g);
+	cg_analyse_free(g);
+	free(g->places);
+	emit_free(&g->e);
+	return err;
+}
+
+int compile_exact(const struct ir_table *t, const struct table_maps *m,
+		  const struct compile_env *env, struct xt_err *err)
+{
+	struct cg *g = calloc(1, sizeof(*g));
+	int fd;
+
+	if (!g)
+		return xt_fail(err, -ENOMEM, "out of memory");
+	emit_init(&g->e);
+	g->fl = &flavor_netfilter;
+	g->fam = t->family;
+	g->env = env;
+	g->err = err;
+	g->ntabs = 1;
+	g->tabs[0].ir = t;
+	g->tabs[0].maps = m;
+	fd = cg_compile(g);
+	free(g);
+	return fd;
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon.h"
+#include "helper.h"
+
+#define WAIT_MS 10000		/* for another helper to answer */
+
+static int ready_fd = -1;	/* the parent waits at its other end */
+static int log_fd = -1;
+
+char *daemon_path(const char *socket)
+{
+	char *cwd, *path = NULL;
+
+	if (*socket == '/') {
+		path = strdup(socket);
+	} else {
+		cwd = getcwd(NULL, 0);
+		if (cwd && asprintf(&path, "%s/%s", cwd, socket) < 0)
+			path = NULL;
+		free(cwd);
+	}
+	if (!path) {
+		fprintf(stderr, "xtjitd: %s: %s\n", socket, strerror(errno));
+		exit(1);
+	}
+	return path;
+}
+
+char *daemon_run_dir(const char *socket)
+{
+	size_t n = strlen(socket);
+	char *dir;
+
+	if (n > 5 && !strcmp(socket + n - 5, ".sock"))
+		n -= 5;
+	return asprintf(&dir, "%.*s.d", (int)n, socket) < 0 ? NULL : dir;
+}
+
+/* The directories above the socket. */
+static void make_parents(const char *socket)
+{
+	char *path = strdup(socket);
+
+	for (char *p = path ? path + 1 : NULL; p && (p = strchr(p, '/')); p++) {
+		*p = '\0';
+		mkdir(path, 0755);
+		*p = '/';
+	}
+	free(path);
+}
+
+static bool answers(const char *socket_path)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool ok;
+
+	if (strlen(socket_path) >= sizeof(sa.sun_path)) {
+		close(fd);
+		return false;
+	}
+	strcpy(sa.sun_path, socket_path);
+	ok = fd >= 0 && !connect(fd, (struct sockaddr *)&sa, sizeof(sa));
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+static int open_beside(const char *socket, const char *suffix, int flags)
+{
+	char *path;
+	int fd;
+
+	if (asprintf(&path, "%s%s", socket, suffix) < 0)
+		return -ENOMEM;
+	fd = open(path, flags | O_CLOEXEC | O_CREAT | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		fd = -errno;
+	free(path);
+	return fd;
+}
+
+/* The lock is never closed: it ends with the process.  1: another helper answers. */
+static int take_lock(const char *socket, struct xt_err *err)
+{
+	struct timespec pause = { 0, 20 * 1000000 };
+	int fd = open_beside(socket, ".lock", O_RDWR);
+
+	if (fd < 0)
+		return xt_fail(err, fd, "%s.lock: %s", socket, strerror(-fd));
+	for (int ms = 0; ms < WAIT_MS; ms += 20) {
+		if (!flock(fd, LOCK_EX | LOCK_NB))
+			return 0;
+		if (answers(socket))
+			return 1;
+		nanosleep(&pause, NULL);
+	}
+	return xt_fail(err, -EBUSY, "%s.lock: another helper has it, and does not answer", socket);
+}
+
+/* The parent: one byte from the child, or its end. */
+static void __attribute__((noreturn)) wait_for_child(int fd)
+{
+	ssize_t n;
+	char c;
+
+	do {
+		n = read(fd, &c, 1);
+	} while (n < 0 && errno == EINTR);
+	_exit(n == 1 ? 0 : 1);
+}
+
+static int go_to_background(struct xt_err *err)
+{
+	int p[2];
+	pid_t pid;
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return xt_fail(err, -errno, "pipe: %s", strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		return xt_fail(err, -errno, "fork: %s", strerror(errno));
+	if (pid > 0) {
+		close(p[1]);
+		wait_for_child(p[0]);
+	}
+	close(p[0]);
+	ready_fd = p[1];
+	setsid();
+	return chdir("/") < 0 ? -errno : 0;
+}
+
+int daemon_begin(const char *socket, bool background, struct xt_err *err)
+{
+	int ret;
+
+	if (background)
+		syscall(SYS_close_range, 3, ~0u, 0);
+	make_parents(socket);
+	ret = take_lock(socket, err);
+	if (ret == 1 && background)
+		exit(0);
+	if (ret == 1)
+		return xt_fail(err, -EADDRINUSE, "%s: another helper listens there", socket);
+	if (ret || !background)
+		return ret;
+	log_fd = open_beside(socket, ".log", O_WRONLY | O_TRUNC | O_APPEND);
+	if (log_fd < 0)
+		return xt_fail(err, log_fd, "%s.log: %s", socket, strerror(-log_fd));
+	return go_to_background(err);
+}
+
+void daemon_ready(void)
+{
+	int null;
+
+	if (ready_fd < 0)
+		return;
+	null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		close(null);
+	}
+	dup2(log_fd, STDOUT_FILENO);
+	dup2(log_fd, STDERR_FILENO);
+	close(log_fd);
+	if (write(ready_fd, "r", 1) < 0)
+		xt_log("the process that started us is gone");
+	close(ready_fd);
+	ready_fd = log_fd = -1;
+}

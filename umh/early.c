@@ -1,0 +1,494 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "early_priv.h"
+#include "ext.h"
+#include "helper.h"
+#include "kernel_xt.h"
+#include "netns.h"
+#include "nfct.h"
+
+static const char *const array_names[EARLY_FLAVORS] = {
+	[EARLY_XDP] = "early-xdp",
+	[EARLY_TC] = "early-tc",
+};
+
+static int family_index(const struct xt_family *f)
+{
+	return f == space_families[1];
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/*
+ * Programs
+ */
+
+/* A table on the path, and what it took to get it there. */
+struct path {
+	struct early_table t[XT_TABLES];
+	struct ir_table own[XT_TABLES];	/* lowered, or trimmed, for this path only */
+	bool lowered[XT_TABLES];
+	int n;
+};
+
+static void path_free(struct path *p)
+{
+	for (int i = 0; i < p->n; i++)
+		if (p->lowered[i])
+			ir_table_free(&p->own[i]);
+}
+
+/* What comes after nat's PREROUTING is behind a table of the kernel's: mangle ends there. */
+static void path_end_at_routing(struct path *p)
+{
+	for (int i = 0; i < p->n; i++) {
+		p->own[i] = *p->t[i].ir;
+		p->own[i].base_chain[NF_INET_LOCAL_IN] = -1;
+		p->own[i].base_chain[NF_INET_FORWARD] = -1;
+		p->t[i].ir = &p->own[i];
+	}
+}
+
+/* One of the kernel's, for mode eager; false if its rules cannot be told. */
+static bool path_add_kernel(struct path *p, const struct xt_family *f, const char *name)
+{
+	struct ir_table *ir = &p->own[p->n];
+	struct xt_ruleset rs;
+	struct kxt_table k;
+	bool ok = false;
+
+	if (kxt_read(f, name, &k))
+		return false;
+	if (!xt_ruleset_decode(&rs, f, &k.h, k.entries, NULL)) {
+		ok = !ext_lower(&rs, ir, NULL);
+		xt_ruleset_free(&rs);
+	}
+	kxt_free(&k);
+	if (!ok)
+		return false;
+	p->lowered[p->n] = true;
+	p->t[p->n++] = (struct early_table){ .ir = ir };
+	return true;
+}
+
+/* False: the path ends before this table. */
+static bool path_add(struct path *p, struct early *e, const struct xt_family *f, int i,
+		     const struct table *changed, const struct gen *next,
+		     const struct early_basis *b)
+{
+	const struct table *t = space_table(e->s, f, early_order[i]);
+	const struct gen *g = t == changed ? next : t->cur;
+	bool nat = !strcmp(early_order[i], "nat");
+
+	if (b->kernel & (1 << i)) {
+		if (e->s->w->early != XTJIT_EARLY_EAGER) {
+			if (nat)
+				path_end_at_routing(p);
+			return false;
+		}
+		/* what it translates is facts.nat; it does nothing else */
+		return nat || path_add_kernel(p, f, early_order[i]);
+	}
+	if (t != changed && !table_is_xtjit(t))
+		return true;
+	if (!g || !g->decoded)
+		return false;
+	p->t[p->n++] = (struct early_table){ .ir = &g->ir, .maps = &g->maps };
+	return true;
+}
+
+static int compile(struct early *e, enum early_flavor flavor, const struct xt_family *f,
+		   const struct path *p, const struct early_basis *b, FILE *listing,
+		   struct xt_err *err)
+{
+	struct compile_env env = {
+		.netns = e->s->cookie, .ring = helper.ring, .self = helper.self,
+		.listing = listing,
+	};
+	struct early_facts facts = b->facts;
+
+	facts.local = b->local;
+	return p->n ? compile_early(flavor, f, p->t, p->n, &facts, &env, err) : -ENOENT;
+}
+
+static void build(struct early *e, const struct xt_family *f, const struct table *t,
+		  const struct gen *g, struct early_progs *progs)
+{
+	int fi = family_index(f);
+	struct early_basis *b = &e->basis[fi];
+	struct path p = {};
+
+	early_basis_get(e, fi, g ? t : NULL, b);
+	for (int i = 0; i < XT_TABLES; i++)
+		if (!path_add(&p, e, f, i, g ? t : NULL, g, b))
+			break;
+	e->note[fi][0] = '\0';
+	for (int i = 0; i < EARLY_FLAVORS; i++) {
+		struct xt_err err = {};
+		int fd;
+
+		if (!b->need[i])
+			continue;
+		fd = compile(e, i, f, &p, b, NULL, &err);
+		if (fd < 0 && fd != -ENOENT)
+			xt_log("early stage of %s: %s", f->name, err.text);
+		if (fd < 0)
+			snprintf(e->note[fi], sizeof(e->note[fi]), "%s", fd == -ENOENT ?
+				 "nothing that it could drop" : err.text);
+		progs->prog[i] = fd < 0 ? -1 : fd;
+	}
+	path_free(&p);
+}
+
+static void set_slot(struct early *e, int flavor, __u32 slot, int prog)
+{
+	int ret = -ENOENT;
+
+	if (prog >= 0)
+		ret = bpf_map_update_elem(e->array[flavor], &slot, &prog, BPF_ANY);
+	if (ret)
+		bpf_map_delete_elem(e->array[flavor], &slot);
+}
+
+/*
+ * Slots are never emptied in passing: removing a program from under a direct
+ * tail call takes a grace period.
+ */
+void early_stop(struct space *s, const struct xt_family *f)
+{
+	struct early *e = s->early;
+	int fi = family_index(f);
+
+	for (int i = 0; e && i < EARLY_FLAVORS; i++)
+		if (e->has[fi][i])
+			set_slot(e, i, fi, e->pass[i]);
+}
+
+static void start(struct early *e, int fi, struct early_progs *p)
+{
+	for (int i = 0; i < EARLY_FLAVORS; i++) {
+		bool has = p->prog[i] >= 0;
+
+		if (has || e->has[fi][i])
+			set_slot(e, i, fi, has ? p->prog[i] : e->pass[i]);
+		e->has[fi][i] = has;
+		close_fd(&p->prog[i]);
+	}
+}
+
+/*
+ * Life
+ */
+
+static struct early_progs no_progs(void)
+{
+	return (struct early_progs){ .prog = { -1, -1 } };
+}
+
+static bool wanted(const struct space *s)
+{
+	if (s->w->early == XTJIT_EARLY_OFF)
+		return false;
+	for (int f = 0; f < 2; f++)
+		for (int i = 0; i < XT_TABLES; i++)
+			if (table_is_xtjit(&s->tables[f][i]))
+				return true;
+	return false;
+}
+
+/* A program that lets every packet pass: an entry program whose slots are empty. */
+static int pass_prog(enum early_flavor flavor, struct xt_err *err)
+{
+	int empty = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "xtjit_none", 4, 4, 2, NULL);
+	int prog;
+
+	if (empty < 0)
+		return xt_fail(err, empty, "program array: %s", strerror(-empty));
+	prog = compile_entry_early(flavor, empty, err);
+	close(empty);
+	return prog;
+}
+
+static int open_array(struct early *e, int flavor, struct xt_err *err)
+{
+	int fd = state_get(e->s->dir, array_names[flavor]);
+	int ret;
+
+	if (fd < 0) {
+		fd = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "xtjit_early", 4, 4, 2, NULL);
+		if (fd < 0)
+			return xt_fail(err, fd, "program array: %s", strerror(-fd));
+		ret = state_pin(fd, e->s->dir, array_names[flavor]);
+		if (ret) {
+			close(fd);
+			return xt_fail(err, ret, "pin below %s: %s", e->s->dir, strerror(-ret));
+		}
+	}
+	e->array[flavor] = fd;
+	e->entry[flavor] = compile_entry_early(flavor, fd, err);
+	if (e->entry[flavor] < 0)
+		return e->entry[flavor];
+	e->pass[flavor] = pass_prog(flavor, err);
+	return e->pass[flavor] < 0 ? e->pass[flavor] : 0;
+}
+
+/* Something has changed that may matter: build anew if it does. */
+static void check(struct early *e)
+{
+	struct early_basis b;
+
+	for (int f = 0; f < 2; f++) {
+		early_basis_get(e, f, NULL, &b);
+		if (memcmp(&b, &e->basis[f], sizeof(b))) {
+			early_refresh(e->s);
+			return;
+		}
+	}
+	if (early_devices_sync(e))
+		early_refresh(e->s);
+}
+
+static void in_namespace(struct early *e, void (*fn)(struct early *e))
+{
+	int fd = netns_open(e->s->cookie);
+
+	if (fd >= 0 && !netns_enter(fd)) {
+		fn(e);
+		netns_leave();
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+static void nd_event(struct watch *w, __u32 events)
+{
+	struct early *e = container_of(w, struct early, nd_watch);
+
+	(void)events;
+	if (netdevs_update(e->nd))
+		in_namespace(e, check);
+}
+
+static void nft_event(struct watch *w, __u32 events)
+{
+	struct early *e = container_of(w, struct early, nft_watch);
+
+	(void)events;
+	nft_watch_drain(w->fd);
+	in_namespace(e, check);
+}
+
+static int open_watches(struct early *e, struct xt_err *err)
+{
+	int ret;
+
+	e->nd = netdevs_open(err);
+	if (!e->nd)
+		return err->err ?: -EIO;
+	e->nd_watch = (struct watch){ .fd = netdevs_fd(e->nd), .fn = nd_event };
+	ret = loop_add(&e->nd_watch, EPOLLIN);
+	if (ret)
+		return ret;
+	e->nft_watch = (struct watch){ .fd = nft_watch_open(NULL), .fn = nft_event };
+	if (e->nft_watch.fd < 0)	/* a kernel without nf_tables */
+		return 0;
+	return loop_add(&e->nft_watch, EPOLLIN);
+}
+
+static struct early *early_open(struct space *s)
+{
+	struct early *e = calloc(1, sizeof(*e));
+	struct xt_err err = {};
+	int ret = 0;
+
+	if (!e)
+		return NULL;
+	e->s = s;
+	e->nd_watch.fd = e->nft_watch.fd = -1;
+	for (int i = 0; i < EARLY_FLAVORS; i++)
+		e->array[i] = e->entry[i] = e->pass[i] = -1;
+	s->early = e;
+	for (int i = 0; i < EARLY_FLAVORS && !ret; i++)
+		ret = open_array(e, i, &err);
+	if (!ret)
+		ret = open_watches(e, &err);
+	if (!ret)
+		return e;
+	xt_log("namespace %llx: no early stage: %s", s->cookie, err.text);
+	early_close(s, false);
+	return NULL;
+}
+
+static void remove_pin(const char *dir, const char *name, void *arg)
+{
+	(void)arg;
+	if (!strncmp(name, "early-", 6) || !strncmp(name, "xdp-", 4))
+		state_unpin(dir, name);
+}
+
+void early_close(struct space *s, bool drop)
+{
+	struct early *e = s->early;
+
+	s->early = NULL;
+	if (e) {
+		early_devices_close(e, false);
+		for (int i = 0; i < EARLY_FLAVORS; i++) {
+			close_fd(&e->array[i]);
+			close_fd(&e->entry[i]);
+			close_fd(&e->pass[i]);
+		}
+		if (e->nd_watch.fd >= 0)
+			loop_del(&e->nd_watch);
+		if (e->nd)
+			netdevs_close(e->nd);
+		if (e->nft_watch.fd >= 0) {
+			loop_del(&e->nft_watch);
+			close(e->nft_watch.fd);
+		}
+		free(e);
+	}
+	if (drop)
+		state_each(s->dir, remove_pin, NULL);
+}
+
+/* In the namespace: TC filters go, too. */
+static void turn_off(struct space *s)
+{
+	early_devices_close(s->early, true);
+	early_close(s, true);
+}
+
+void early_build(struct space *s, const struct xt_family *f, const struct table *t,
+		 const struct gen *g, struct early_progs *p)
+{
+	*p = no_progs();
+	if (s->w->early == XTJIT_EARLY_OFF || (!s->early && !early_open(s)))
+		return;
+	netdevs_update(s->early->nd);
+	build(s->early, f, t, g, p);
+}
+
+void early_start(struct space *s, const struct xt_family *f, struct early_progs *p)
+{
+	if (!s->early)
+		return;
+	start(s->early, family_index(f), p);
+	if (early_devices_sync(s->early))
+		early_refresh(s);
+}
+
+void early_refresh(struct space *s)
+{
+	struct early_progs p;
+
+	if (!wanted(s)) {
+		if (s->early)
+			turn_off(s);
+		return;
+	}
+	if (!s->early && !early_open(s))
+		return;
+	do {
+		netdevs_update(s->early->nd);
+		for (int i = 0; i < 2; i++) {
+			p = no_progs();
+			build(s->early, space_families[i], NULL, NULL, &p);
+			start(s->early, i, &p);
+		}
+	} while (early_devices_sync(s->early));
+}
+
+void early_changed(struct space *s)
+{
+	if (s->early)
+		check(s->early);
+}
+
+void early_tick(struct space *s)
+{
+	for (int f = 0; s->early && f < 2; f++)
+		if (early_kernel_tables(s->early, f, NULL) != s->early->basis[f].kernel)
+			early_refresh(s);
+}
+
+void early_recover(struct space *s)
+{
+	if (!wanted(s) && !state_exists(s->dir, array_names[0]))
+		return;
+	if (!early_open(s))
+		return;
+	early_devices_recover(s->early);
+	memset(s->early->has, true, sizeof(s->early->has));	/* whatever is in the slots */
+	early_refresh(s);
+}
+
+int early_refs(const struct space *s)
+{
+	if (!s->early)
+		return 0;
+	return (s->early->nd ? 2 : 0) + (s->early->nft_watch.fd >= 0);
+}
+
+/*
+ * Texts
+ */
+
+void early_status(struct space *s, FILE *out)
+{
+	static const char *const modes[] = {
+		[ATTACH_NONE] = "none",
+		[ATTACH_XDP] = "XDP",
+		[ATTACH_XDP_GENERIC] = "generic XDP",
+		[ATTACH_TC] = "TC",
+	};
+	struct early *e = s->early;
+
+	for (int f = 0; e && f < 2; f++)
+		fprintf(out, "early %s: %s\n", space_families[f]->name,
+			e->has[f][EARLY_XDP] || e->has[f][EARLY_TC] ? "drops" :
+			e->note[f][0] ? e->note[f] : "no device to run on");
+	for (int i = 0; e && i < e->ndevs; i++)
+		if (e->devs[i].mode != ATTACH_NONE)
+			fprintf(out, "early %s: %s\n", e->devs[i].name, modes[e->devs[i].mode]);
+}
+
+int early_listing(struct space *s, const struct xt_family *f, FILE *out, struct xt_err *err)
+{
+	struct early *e = s->early;
+	struct early_basis b;
+	struct path p = {};
+	int ret = 0;
+
+	if (!e)
+		return xt_fail(err, -ENOENT, "the early stage is off");
+	early_basis_get(e, family_index(f), NULL, &b);
+	for (int i = 0; i < XT_TABLES; i++)
+		if (!path_add(&p, e, f, i, NULL, NULL, &b))
+			break;
+	for (int i = 0; i < EARLY_FLAVORS && !ret; i++) {
+		int fd;
+
+		if (!b.need[i])
+			continue;
+		fd = compile(e, i, f, &p, &b, out, err);
+		if (fd >= 0)
+			close(fd);
+		else if (fd != -ENOENT)
+			ret = fd;
+	}
+	path_free(&p);
+	return ret;
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/netfilter.h>
+#include <linux/netfilter_ipv4/ip_tables.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "early_priv.h"
+#include "kernel_xt.h"
+#include "nfct.h"
+
+enum { EARLY_RAW, EARLY_MANGLE, EARLY_NAT };	/* indexes of early_order */
+
+const char *const early_order[XT_TABLES] = { "raw", "mangle", "nat", "filter", "security" };
+
+/* Rules, not only a policy, in PREROUTING; true when in doubt. */
+static bool nat_has_rules(const struct xt_family *f)
+{
+	struct kxt_table k;
+	bool ret;
+
+	if (kxt_read(f, "nat", &k))
+		return true;
+	ret = k.h.hook_entry[NF_INET_PRE_ROUTING] != k.h.underflow[NF_INET_PRE_ROUTING];
+	kxt_free(&k);
+	return ret;
+}
+
+/* A leftover that xtjit took over has nothing in it. */
+__u32 early_kernel_tables(const struct early *e, int family, const struct table *taken)
+{
+	const struct xt_family *f = space_families[family];
+	char *save, *text;
+	__u32 mask = 0;
+	size_t len;
+
+	text = kxt_proc(f->proc_names, &len);
+	for (char *l = text ? strtok_r(text, "\n", &save) : NULL; l;
+	     l = strtok_r(NULL, "\n", &save)) {
+		for (int i = 0; i < XT_TABLES; i++) {
+			const struct table *t;
+
+			if (strcmp(l, early_order[i]))
+				continue;
+			t = space_table(e->s, f, l);
+			if (t != taken && !table_is_xtjit(t))
+				mask |= 1 << i;
+		}
+	}
+	free(text);
+	return mask;
+}
+
+/* Both lead to INPUT. */
+static void local_addresses(struct early *e, const struct xt_family *f, struct early_basis *b)
+{
+	const __u8 (*list)[16];
+	int n, more = 0;
+
+	n = netdevs_local(e->nd, f->nfproto, EARLY_LOCAL_MAX, &list);
+	if (n > 0)
+		memcpy(b->local, list, n * sizeof(b->local[0]));
+	if (n >= 0 && f->nfproto == NFPROTO_IPV4) {
+		more = netdevs_broadcast(e->nd, EARLY_LOCAL_MAX - n, &list);
+		if (more > 0)
+			memcpy(b->local + n, list, more * sizeof(b->local[0]));
+	}
+	if (n < 0 || more < 0) {
+		memset(b->local, 0, sizeof(b->local));
+		b->facts.fib = true;
+		return;
+	}
+	b->facts.nlocal = n + more;
+}
+
+static void devices(struct early *e, const struct xt_family *f, struct early_basis *b)
+{
+	int n;
+	const struct netdev *d = netdevs_list(e->nd, &n);
+
+	for (int i = 0; i < n; i++) {
+		if (f->nfproto == NFPROTO_IPV4 && d[i].rp_filter)
+			b->facts.source_check = true;
+		if (!early_eligible(&d[i]))
+			continue;
+		b->need[EARLY_XDP] |= d[i].ether;
+		b->need[EARLY_TC] |= !d[i].ether || e->tc_for_ether;
+	}
+}
+
+void early_basis_get(struct early *e, int family, const struct table *taken,
+		     struct early_basis *b)
+{
+	const struct xt_family *f = space_families[family];
+	/* when in doubt */
+	struct nft_facts nft = { .any_chain = true, .nat_chain = true, .ct_helper = true };
+
+	memset(b, 0, sizeof(*b));
+	nft_facts_get(&nft, NULL);
+	b->kernel = early_kernel_tables(e, family, taken);
+	b->nat_rules = b->kernel & (1 << EARLY_NAT) && nat_has_rules(f);
+	local_addresses(e, f, b);
+	devices(e, f, b);
+	b->facts.conntrack = e->s->conntrack[family] || b->kernel || nft.any_chain;
+	/* the kernel's raw table may have a CT target that names a helper */
+	b->facts.helpers = nft.ct_helper || (b->kernel & (1 << EARLY_RAW));
+	b->facts.nat = nft.nat_chain || b->nat_rules;
+}

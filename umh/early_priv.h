@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The early stage's own parts: early.c (programs), early_facts.c (what they may
+ * rely on), early_dev.c (devices).
+ */
+#ifndef XTJIT_EARLY_PRIV_H
+#define XTJIT_EARLY_PRIV_H
+
+#include "attach.h"
+#include "early.h"
+#include "loop.h"
+#include "netdev.h"
+
+#define EARLY_LOCAL_MAX	32	/* more local addresses: FIB lookups */
+
+/* All that programs of one family are built upon, besides the tables: for memcmp(). */
+struct early_basis {
+	struct early_facts facts;	/* .local is NULL here */
+	__u8 local[EARLY_LOCAL_MAX][16];
+	__u32 kernel;			/* bit per table: the kernel has it */
+	bool nat_rules;			/* the kernel's nat has rules in PREROUTING */
+	bool need[EARLY_FLAVORS];	/* there are devices for it */
+};
+
+struct early_dev {
+	__u32 ifindex;
+	char name[16];
+	enum attach_mode mode;
+	int link;			/* XDP: fd */
+	bool seen;
+};
+
+struct early {
+	struct space *s;
+	struct netdevs *nd;
+	struct watch nd_watch, nft_watch;	/* .fd -1: none */
+	int array[EARLY_FLAVORS], entry[EARLY_FLAVORS], pass[EARLY_FLAVORS];
+	bool has[2][EARLY_FLAVORS];		/* families: a program that may drop */
+	struct early_basis basis[2];		/* of what was built last */
+	char note[2][512];			/* why there is none */
+	bool tc_for_ether;			/* a driver refused XDP */
+	struct early_dev *devs;
+	int ndevs;
+};
+
+/* The tables in the order in which a packet meets them. */
+extern const char *const early_order[XT_TABLES];
+
+/* Fills *b; in the namespace. */
+void early_basis_get(struct early *e, int family, const struct table *taken,
+		     struct early_basis *b);
+
+/* The tables that the kernel has, as in struct early_basis; @taken: not that one. */
+__u32 early_kernel_tables(const struct early *e, int family, const struct table *taken);
+
+/* Whether a program belongs on the device. */
+static inline bool early_eligible(const struct netdev *d)
+{
+	return !d->loopback && !d->enslaved;
+}
+
+/*
+ * Attaches to devices that lack it, and detaches from those that should not
+ * have it (any more).  True if a driver refused XDP, and programs for TC have
+ * to be built.
+ */
+bool early_devices_sync(struct early *e);
+/* Takes over the links that are pinned. */
+void early_devices_recover(struct early *e);
+/* @detach: takes the programs off; else only closes. */
+void early_devices_close(struct early *e, bool detach);
+
+#endif

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ext.h"
+#include "gen.h"
+#include "helper.h"
+
+#define BLOB_MAGIC	0x746a7867	/* "xtjg" */
+#define BLOB_VERSION	1
+#define BLOB_ENTRIES	512		/* offset of the entries in the pinned blob */
+
+/* The pinned blob begins with it. */
+struct gen_blob {
+	__u32 magic, version;
+	__u64 number, prev, request;
+	__u32 prog_id, ncounters;
+	struct xt_replace_hdr h;
+};
+
+_Static_assert(sizeof(struct gen_blob) <= BLOB_ENTRIES, "header of the blob");
+
+/*
+ * base: what ADD_COUNTERS added.  There are two copies; .valid says which one
+ * counts, the other is where the next sum is prepared.
+ */
+#define IDS 16
+
+struct base_copy {
+	__u64 ids[IDS];		/* of the last requests that added; a ring */
+	__u64 nids;
+	__u64 reserved[7];
+	struct xt_counters sum[];
+};
+
+struct base_head {
+	__u64 valid;		/* 0, 1 */
+	__u64 reserved[7];
+};
+
+static size_t base_copy_size(__u32 n)
+{
+	return sizeof(struct base_copy) + n * sizeof(struct xt_counters);
+}
+
+static size_t base_size(__u32 n)
+{
+	return sizeof(struct base_head) + 2 * base_copy_size(n);
+}
+
+static struct base_copy *base_copy(const struct gen *g, int which)
+{
+	return g->base.p + sizeof(struct base_head) + which * base_copy_size(g->ncounters);
+}
+
+static struct base_copy *base_valid(const struct gen *g)
+{
+	struct base_head *h = g->base.p;
+
+	return base_copy(g, __atomic_load_n(&h->valid, __ATOMIC_ACQUIRE) & 1);
+}
+
+static struct gen *gen_new(void)
+{
+	struct gen *g = calloc(1, sizeof(*g));
+
+	if (!g)
+		return NULL;
+	g->prog = -1;
+	g->maps.counters = g->maps.state = -1;
+	g->live = g->base = (struct pmem)PMEM_NONE;
+	return g;
+}
+
+void gen_strip(struct gen *g)
+{
+	if (!g->decoded)
+		return;
+	ir_table_free(&g->ir);
+	xt_ruleset_free(&g->rs);
+	g->decoded = false;
+}
+
+void gen_close(struct gen *g)
+{
+	if (!g)
+		return;
+	gen_strip(g);
+	pmem_close(&g->live);
+	pmem_close(&g->base);
+	if (g->maps.counters >= 0)
+		table_maps_close(&g->maps);
+	if (g->prog >= 0)
+		close(g->prog);
+	free(g);
+}
+
+void gen_drop(struct gen *g)
+{
+	char dir[PIN_DIR_MAX];
+
+	if (!g)
+		return;
+	memcpy(dir, g->dir, sizeof(dir));
+	gen_close(g);
+	if (dir[0])
+		state_remove(dir);
+}
+
+static enum gen_result result(int err)
+{
+	if (!err)
+		return GEN_OK;
+	return err == -EOPNOTSUPP ? GEN_UNCOMPILED : GEN_REFUSED;
+}
+
+static int decode(struct gen *g, const struct xt_family *f, const struct xt_replace_hdr *h,
+		  const void *entries, struct xt_err *err)
+{
+	int ret = xt_ruleset_decode(&g->rs, f, h, entries, err);
+
+	if (ret)
+		return ret;
+	ret = ext_lower(&g->rs, &g->ir, err);
+	if (ret) {
+		xt_ruleset_free(&g->rs);
+		return ret;
+	}
+	g->decoded = true;
+	return ir_check(&g->ir, err) ? -EOPNOTSUPP : 0;
+}
+
+enum gen_result gen_decode(struct gen **out, const struct xt_family *f,
+			   const struct xt_replace_hdr *h, const void *entries,
+			   struct xt_err *err)
+{
+	struct gen *g = gen_new();
+	int ret;
+
+	if (!g)
+		return result(xt_fail(err, -ENOMEM, "out of memory"));
+	g->h = *h;
+	ret = decode(g, f, h, entries, err);
+	if (ret) {
+		gen_close(g);
+		return result(ret);
+	}
+	g->ncounters = g->ir.ncounters;
+	*out = g;
+	return GEN_OK;
+}
+
+static struct compile_env compile_env(__u64 netns, FILE *listing)
+{
+	return (struct compile_env){
+		.netns = netns, .ring = helper.ring, .self = helper.self, .listing = listing,
+	};
+}
+
+/* The passes change the table in place: they get one of their own. */
+static int compile(const struct gen *g, const struct compile_env *env, struct xt_err *err)
+{
+	struct ir_table t = {};
+	int ret = ext_lower(&g->rs, &t, err);
+
+	if (ret)
+		return ret;
+	ret = passes_exact(&t, err);
+	if (!ret)
+		ret = compile_exact(&t, &g->maps, env, err);
+	ir_table_free(&t);
+	return ret;
+}
+
+static int prog_id(int fd, __u32 *id)
+{
+	struct bpf_prog_info info = {};
+	__u32 len = sizeof(info);
+	int ret = bpf_obj_get_info_by_fd(fd, &info, &len);
+
+	*id = info.id;
+	return ret;
+}
+
+static int load(struct gen *g, __u64 netns, struct xt_err *err)
+{
+	struct compile_env env = compile_env(netns, NULL);
+	int ret;
+
+	ret = table_maps_create(&g->maps, &g->ir, err);
+	if (ret) {
+		g->maps.counters = -1;
+		return ret;
+	}
+	ret = pmem_map(&g->live, g->maps.counters);
+	if (ret)
+		return xt_fail(err, ret, "counters: mmap: %s", strerror(-ret));
+	g->prog = compile(g, &env, err);
+	if (g->prog < 0)
+		return g->prog;
+	ret = prog_id(g->prog, &g->prog_id);
+	return ret ? xt_fail(err, ret, "program: %s", strerror(-ret)) : 0;
+}
+
+/* Whatever the verifier or a map says: the ruleset was right, so the kernel can have it. */
+enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err)
+{
+	int ret = load(g, netns, err);
+
+	if (!ret)
+		return GEN_OK;
+	return ret == -ENOMEM || ret == -EPERM ? GEN_REFUSED : GEN_UNCOMPILED;
+}
+
+static int pin_blob(const struct gen *g, struct xt_err *err)
+{
+	struct gen_blob *b;
+	struct pmem m;
+	int ret;
+
+	ret = pmem_create(&m, "xtjit_blob", BLOB_ENTRIES + (size_t)g->rs.size, err);
+	if (ret)
+		return ret;
+	b = m.p;
+	*b = (struct gen_blob){
+		.magic = BLOB_MAGIC, .version = BLOB_VERSION, .number = g->number,
+		.prev = g->prev, .request = g->request, .prog_id = g->prog_id,
+		.ncounters = g->ncounters, .h = g->h,
+	};
+	memcpy(m.p + BLOB_ENTRIES, g->rs.blob, g->rs.size);
+	ret = state_pin(m.fd, g->dir, "blob");
+	if (ret)
+		xt_fail(err, ret, "pin of the blob: %s", strerror(-ret));
+	pmem_close(&m);
+	return ret;
+}
+
+int gen_pin(struct gen *g, const char *dir, struct xt_err *err)
+{
+	int ret;
+
+	state_path(g->dir, dir, "gen-%llu", g->number);
+	state_remove(g->dir);
+	ret = state_mkdir(g->dir);
+	if (ret)
+		return xt_fail(err, ret, "%s: %s", g->dir, strerror(-ret));
+	ret = pmem_create(&g->base, "xtjit_base", base_size(g->ncounters), err);
+	if (ret)
+		return ret;
+	ret = state_pin(g->base.fd, g->dir, "base");
+	if (!ret)
+		ret = state_pin(g->maps.counters, g->dir, "counters");
+	if (!ret && g->maps.state >= 0)
+		ret = state_pin(g->maps.state, g->dir, "state");
+	if (ret)
+		return xt_fail(err, ret, "pins below %s: %s", g->dir, strerror(-ret));
+	return pin_blob(g, err);
+}
+
+static int open_blob(struct gen *g, struct pmem *m)
+{
+	struct gen_blob *b;
+	int ret = pmem_open(m, g->dir, "blob", BLOB_ENTRIES);
+
+	if (ret)
+		return ret;
+	b = m->p;
+	if (b->magic != BLOB_MAGIC || b->version != BLOB_VERSION ||
+	    b->ncounters > XT_MAX_RULES || b->h.size > m->len - BLOB_ENTRIES) {
+		pmem_close(m);
+		return -EINVAL;
+	}
+	g->number = b->number;
+	g->prev = b->prev;
+	g->request = b->request;
+	g->prog_id = b->prog_id;
+	g->ncounters = b->ncounters;
+	g->h = b->h;
+	return 0;
+}
+
+static int open_maps(struct gen *g)
+{
+	size_t need;
+	int ret;
+
+	g->maps.ncounters = g->ncounters;
+	g->maps.counters = state_get(g->dir, "counters");
+	if (g->maps.counters < 0)
+		return g->maps.counters;
+	if (state_exists(g->dir, "state")) {
+		g->maps.state = state_get(g->dir, "state");
+		if (g->maps.state < 0)
+			return g->maps.state;
+	}
+	ret = pmem_map(&g->live, g->maps.counters);
+	need = counters_stride(g->ncounters) * possible_cpus();
+	if (!ret && g->live.len < need)
+		ret = -EINVAL;
+	return ret ?: pmem_open(&g->base, g->dir, "base", base_size(g->ncounters));
+}
+
+int gen_open(struct gen **out, const char *dir, const char *name)
+{
+	struct gen *g = gen_new();
+	struct pmem blob;
+	int ret;
+
+	if (!g)
+		return -ENOMEM;
+	state_path(g->dir, dir, "%s", name);
+	ret = open_blob(g, &blob);
+	if (ret)
+		goto out;
+	pmem_close(&blob);
+	ret = open_maps(g);
+out:
+	if (ret)
+		gen_close(g);
+	else
+		*out = g;
+	return ret;
+}
+
+int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *err)
+{
+	struct pmem blob;
+	int ret = open_blob(g, &blob);
+
+	if (ret)
+		return xt_fail(err, ret, "%s/blob: %s", g->dir, strerror(-ret));
+	ret = decode(g, f, &g->h, blob.p + BLOB_ENTRIES, err);
+	if (!ret && g->ir.ncounters != g->ncounters)
+		ret = xt_fail(err, -EINVAL, "%s: its number of rules changed", g->dir);
+	pmem_close(&blob);
+	return ret;
+}
+
+/* The programs count packets and bytes in this order too. */
+void gen_counters(const struct gen *g, struct xt_counters *out)
+{
+	size_t stride = counters_stride(g->ncounters);
+	int cpus = possible_cpus();
+
+	memcpy(out, base_valid(g)->sum, g->ncounters * sizeof(*out));
+	for (int c = 0; c < cpus; c++) {
+		const __u64 (*n)[2] = g->live.p + c * stride;
+
+		for (__u32 i = 0; i < g->ncounters; i++) {
+			out[i].pcnt += __atomic_load_n(&n[i][0], __ATOMIC_RELAXED);
+			out[i].bcnt += __atomic_load_n(&n[i][1], __ATOMIC_RELAXED);
+		}
+	}
+}
+
+void gen_add(struct gen *g, __u64 id, const struct xt_counters *add)
+{
+	struct base_head *h = g->base.p;
+	const struct base_copy *from = base_copy(g, h->valid & 1);
+	struct base_copy *to = base_copy(g, !(h->valid & 1));
+
+	memcpy(to, from, sizeof(*to));
+	to->ids[to->nids++ % IDS] = id;
+	for (__u32 i = 0; i < g->ncounters; i++) {
+		to->sum[i].pcnt = from->sum[i].pcnt + add[i].pcnt;
+		to->sum[i].bcnt = from->sum[i].bcnt + add[i].bcnt;
+	}
+	__atomic_store_n(&h->valid, !(h->valid & 1), __ATOMIC_RELEASE);
+}
+
+bool gen_added(const struct gen *g, __u64 id)
+{
+	const struct base_copy *b = base_valid(g);
+
+	for (int i = 0; i < IDS; i++)
+		if (id && b->ids[i] == id)
+			return true;
+	return false;
+}
+
+/* Before @g is in force: its base is empty. */
+void gen_inherit_ids(struct gen *g, const struct gen *from)
+{
+	const struct base_copy *b = base_valid(from);
+	struct base_copy *to = base_valid(g);
+
+	memcpy(to->ids, b->ids, sizeof(to->ids));
+	to->nids = b->nids;
+}
+
+int gen_listing(const struct gen *g, __u64 netns, FILE *out, struct xt_err *err)
+{
+	struct compile_env env = compile_env(netns, out);
+	int fd;
+
+	if (!g->decoded)
+		return xt_fail(err, -ENODATA, "%s: its rules are not known", g->h.name);
+	fd = compile(g, &env, err);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A generation: one ruleset of a table, compiled, with its counters; pinned as
+ * a directory of the table's.
+ */
+#ifndef XTJIT_GEN_H
+#define XTJIT_GEN_H
+
+#include <linux/netfilter/x_tables.h>
+
+#include "blob.h"
+#include "compile.h"
+#include "state.h"
+
+struct gen {
+	__u64 number, prev;	/* prev: the one before it; 0: none */
+	__u64 request;		/* the id of the request that set it; 0: none */
+	__u32 prog_id;
+	__u32 ncounters;
+	struct xt_replace_hdr h;
+	int prog;		/* -1 once it is in force */
+	struct table_maps maps;
+	struct pmem live;	/* maps.counters */
+	struct pmem base;	/* see gen_add() */
+	bool decoded;		/* rs and ir are there */
+	struct xt_ruleset rs;
+	struct ir_table ir;	/* as lowered */
+	char dir[PIN_DIR_MAX];
+};
+
+/*
+ * Why a ruleset was not taken: refused, as the kernel would; or it has no
+ * compiled form, and the kernel may.
+ */
+enum gen_result { GEN_OK, GEN_REFUSED, GEN_UNCOMPILED };
+
+/* Decodes and lowers. On GEN_OK *out is the caller's to gen_close(). */
+enum gen_result gen_decode(struct gen **out, const struct xt_family *f,
+			   const struct xt_replace_hdr *h, const void *entries,
+			   struct xt_err *err);
+
+/* Compiles and loads what was decoded, into a program that nothing calls yet. */
+enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err);
+
+/* Pins it below the table's directory @dir, as gen-NUMBER. 0 or a negative errno. */
+int gen_pin(struct gen *g, const char *dir, struct xt_err *err);
+
+/* Opens the pinned generation DIR/NAME; does not decode it. */
+int gen_open(struct gen **out, const char *dir, const char *name);
+/* Decodes the pinned blob again. */
+int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *err);
+
+/* Forgets the rules, keeps the counters: it is the previous one now. */
+void gen_strip(struct gen *g);
+/* Closes what it has open; NULL is ignored. */
+void gen_close(struct gen *g);
+/* Closes and unpins it. */
+void gen_drop(struct gen *g);
+
+/* Its counters as iptables sees them, g->ncounters of them. */
+void gen_counters(const struct gen *g, struct xt_counters *out);
+
+/*
+ * Adds to its counters, once for each id: what is added becomes visible, and
+ * the id known, by one store.  gen_added() tells if an id is known, by this
+ * generation or by those before it that passed their ids on.
+ */
+void gen_add(struct gen *g, __u64 id, const struct xt_counters *add);
+bool gen_added(const struct gen *g, __u64 id);
+void gen_inherit_ids(struct gen *g, const struct gen *from);
+
+/* The listing of its program, compiled again. */
+int gen_listing(const struct gen *g, __u64 netns, FILE *out, struct xt_err *err);
+
+#endif

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * xtjitd: answers requests for rulesets, and keeps them in force.
+ */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "daemon.h"
+#include "helper.h"
+#include "loop.h"
+#include "netns.h"
+#include "request.h"
+#include "sidefx.h"
+#include "space.h"
+#include "state.h"
+
+#define RING_BYTES	(4u << 20)
+#define IDLE_TICKS	5	/* seconds between calls of sidefx_idle() */
+
+static const char usage[] =
+	"usage: xtjitd [OPTION]...\n"
+	"\n"
+	"Compiles the rulesets of stock iptables to eBPF, and keeps them in force.\n"
+	"\n"
+	"  --socket PATH             listen there (default: $" XTJIT_SOCKET_ENV " or\n"
+	"                            " XTJIT_SOCKET_DEFAULT ")\n"
+	"  --daemon                  go to the background; exit 0 when listening (also if\n"
+	"                            another helper listens there already), else 1\n"
+	"  --early=off|on|eager      the early stage, where a ruleset does not say (on)\n"
+	"  --fallback=kernel|refuse  what has no compiled form goes to the kernel's own\n"
+	"                            ip_tables, or is refused (kernel)\n"
+	"  --help                    this text\n"
+	"\n"
+	"SIGTERM and SIGINT end it and leave every ruleset in force.\n"
+	"Exit status: 0, or 1 after an error, or 2 for wrong options.\n";
+
+struct options {
+	const char *socket;
+	bool daemon;
+};
+
+static int keyword(const char *value, const char *const *words)
+{
+	for (int i = 0; words[i]; i++)
+		if (!strcmp(value, words[i]))
+			return i + 1;
+	return -1;
+}
+
+static int parse_word(const char *opt, const char *value, const char *const *words, __u8 *out)
+{
+	int k = keyword(value, words);
+
+	if (k < 0) {
+		fprintf(stderr, "xtjitd: --%s=%s: not one of its values\n", opt, value);
+		return -EINVAL;
+	}
+	*out = k;
+	return 0;
+}
+
+static void parse_options(int argc, char **argv, struct options *o)
+{
+	static const char *const early[] = { "off", "on", "eager", NULL };
+	static const char *const fallback[] = { "kernel", "refuse", NULL };
+	static const struct option options[] = {
+		{ "socket", required_argument, NULL, 's' },
+		{ "daemon", no_argument, NULL, 'd' },
+		{ "early", required_argument, NULL, 'e' },
+		{ "fallback", required_argument, NULL, 'f' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int c, ret = 0;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 's':
+			o->socket = optarg;
+			break;
+		case 'd':
+			o->daemon = true;
+			break;
+		case 'e':
+			ret = ret ?: parse_word("early", optarg, early, &helper.early);
+			break;
+		case 'f':
+			ret = ret ?: parse_word("fallback", optarg, fallback, &helper.fallback);
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			exit(0);
+		default:
+			ret = -EINVAL;
+		}
+	}
+	if (ret || optind < argc) {
+		fputs("try: xtjitd --help\n", stderr);
+		exit(2);
+	}
+	if (!o->socket || !*o->socket)
+		o->socket = getenv(XTJIT_SOCKET_ENV);
+	if (!o->socket || !*o->socket)
+		o->socket = XTJIT_SOCKET_DEFAULT;
+}
+
+/*
+ * Watches
+ */
+
+static bool stop;
+static struct ring_buffer *ring;
+static struct watch ring_watch = { .fd = -1 };
+static struct watch timer_watch = { .fd = -1 };
+static struct watch signal_watch = { .fd = -1 };
+
+static void ring_event(struct watch *w, __u32 events)
+{
+	(void)w;
+	(void)events;
+	ring_buffer__consume(ring);
+}
+
+static void timer_event(struct watch *w, __u32 events)
+{
+	static unsigned int ticks;
+	__u64 n;
+
+	(void)events;
+	if (read(w->fd, &n, sizeof(n)) < 0)
+		return;
+	request_tick();
+	space_tick();
+	if (++ticks % IDLE_TICKS == 0)
+		sidefx_idle();
+}
+
+static void signal_event(struct watch *w, __u32 events)
+{
+	struct signalfd_siginfo si;
+
+	(void)events;
+	if (read(w->fd, &si, sizeof(si)) == sizeof(si))
+		stop = true;
+}
+
+static int watch_signals(void)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal_watch = (struct watch){
+		.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .fn = signal_event,
+	};
+	return signal_watch.fd < 0 ? -errno : loop_add(&signal_watch, EPOLLIN);
+}
+
+static int watch_timer(void)
+{
+	struct itimerspec every = { { 1, 0 }, { 1, 0 } };
+
+	timer_watch = (struct watch){
+		.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+		.fn = timer_event,
+	};
+	if (timer_watch.fd < 0 || timerfd_settime(timer_watch.fd, 0, &every, NULL) < 0)
+		return -errno;
+	return loop_add(&timer_watch, EPOLLIN);
+}
+
+static int watch_ring(struct xt_err *err)
+{
+	ring = ring_buffer__new(helper.ring, sidefx_event, NULL, NULL);
+	if (!ring)
+		return xt_fail(err, -errno, "ring buffer: %s", strerror(errno));
+	ring_watch = (struct watch){ .fd = ring_buffer__epoll_fd(ring), .fn = ring_event };
+	return loop_add(&ring_watch, EPOLLIN);
+}
+
+static int watch_all(struct xt_err *err)
+{
+	int ret = loop_init();
+
+	if (!ret)
+		ret = watch_signals();
+	if (!ret)
+		ret = watch_timer();
+	if (!ret)
+		ret = watch_ring(err);
+	return ret ? xt_fail(err, ret, "event loop: %s", strerror(-ret)) : 0;
+}
+
+/*
+ * The maps that all programs share: those that are pinned, or new ones.
+ */
+
+static int shared_map(const char *name, int type, __u32 key, __u32 value, __u32 max, __u32 flags,
+		      struct xt_err *err)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = flags);
+	int fd = state_get(state_root(), name), ret;
+
+	if (fd >= 0)
+		return fd;
+	fd = bpf_map_create(type, name, key, value, max, &opts);
+	if (fd < 0)
+		return xt_fail(err, fd, "map %s: %s", name, strerror(-fd));
+	ret = state_pin(fd, state_root(), name);
+	if (ret) {
+		close(fd);
+		return xt_fail(err, ret, "pin of map %s: %s", name, strerror(-ret));
+	}
+	return fd;
+}
+
+static int open_shared(struct xt_err *err)
+{
+	helper.ring = shared_map("ring", BPF_MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, 0, err);
+	if (helper.ring < 0)
+		return helper.ring;
+	helper.self = shared_map("self", BPF_MAP_TYPE_HASH, sizeof(__u64), sizeof(__u32),
+				 SELF_MAX, 0, err);
+	return helper.self < 0 ? helper.self : 0;
+}
+
+static void raise_limits(void)
+{
+	struct rlimit nofile = { 65536, 65536 };
+	struct rlimit memlock = { RLIM_INFINITY, RLIM_INFINITY };
+
+	setrlimit(RLIMIT_NOFILE, &nofile);
+	setrlimit(RLIMIT_MEMLOCK, &memlock);
+}
+
+static int start(const char *socket, struct xt_err *err)
+{
+	char *run_dir = daemon_run_dir(socket);
+	int ret;
+
+	if (!run_dir)
+		return xt_fail(err, -ENOMEM, "out of memory");
+	helper.started = now_ns();
+	raise_limits();
+	ret = netns_init(run_dir, err);
+	free(run_dir);
+	if (!ret)
+		ret = state_init(socket, err);
+	if (!ret)
+		ret = open_shared(err);
+	if (!ret)
+		ret = sidefx_init(helper.self) ? xt_fail(err, -EIO, "slow path") : 0;
+	if (!ret)
+		ret = watch_all(err);
+	if (ret)
+		return ret;
+	space_recover_all();
+	return request_listen(socket, err);
+}
+
+static void finish(void)
+{
+	request_exit();
+	space_exit();
+	ring_buffer__free(ring);
+	close(timer_watch.fd);
+	close(signal_watch.fd);
+	loop_exit();
+	close(helper.ring);
+	close(helper.self);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {};
+	struct xt_err err = {};
+	char *socket;
+	int ret;
+
+	parse_options(argc, argv, &o);
+	libbpf_set_print(NULL);
+	socket = daemon_path(o.socket);
+	ret = daemon_begin(socket, o.daemon, &err);
+	if (!ret)
+		ret = start(socket, &err);
+	if (ret) {
+		fprintf(stderr, "xtjitd: %s\n", err.text[0] ? err.text : strerror(-ret));
+		return 1;
+	}
+	daemon_ready();
+	loop_run(&stop);
+	finish();
+	free(socket);
+	return 0;
+}

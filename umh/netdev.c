@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <linux/if_arp.h>
+#include <linux/netconf.h>
+#include <linux/netfilter.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "mnl_util.h"
+#include "netdev.h"
+#include "netdev_priv.h"
+
+#ifndef NETLINK_GET_STRICT_CHK
+#define NETLINK_GET_STRICT_CHK 12
+#endif
+
+#define GROUP(g) (1u << (RTNLGRP_##g - 1))
+#define GROUPS (GROUP(LINK) | GROUP(IPV4_IFADDR) | GROUP(IPV6_IFADDR) | \
+		GROUP(IPV4_ROUTE) | GROUP(IPV6_ROUTE) | GROUP(IPV4_RULE) | \
+		GROUP(IPV6_RULE) | GROUP(IPV4_NETCONF))
+
+struct dev_list {
+	struct netdev *v;
+	int n, cap;
+};
+
+/* The IPv4 settings of one device. */
+struct conf {
+	int ifindex, rp_filter;
+};
+
+struct conf_list {
+	struct conf *v;
+	int n, cap;
+	int all;		/* of "all": the greater of the two is in force */
+};
+
+/* What has to be read again. */
+enum {
+	STALE_LINKS = 1,
+	STALE_CONF = 2,
+	STALE_LOCAL = 4,
+	STALE_ALL = 7,
+};
+
+struct netdevs {
+	struct mnl_socket *watch;	/* notifications only */
+	struct mnl_socket *ask;		/* dumps only */
+	struct dev_list devs;
+	struct conf_list confs;
+	struct local_addrs local[2];	/* IPv4, IPv6 */
+	int stale;			/* STALE_* */
+	bool changed;			/* since the last netdevs_update() */
+};
+
+static const int nfprotos[2] = { NFPROTO_IPV4, NFPROTO_IPV6 };
+
+/* Room for one more of @size bytes. */
+static int grow(void *v, int n, int *cap, size_t size)
+{
+	void **p = v, *more;
+
+	if (n < *cap)
+		return 0;
+	more = realloc(*p, (*cap * 2 + 8) * size);
+	if (!more)
+		return -ENOMEM;
+	*p = more;
+	*cap = *cap * 2 + 8;
+	return 0;
+}
+
+static struct netdev *dev_find(struct dev_list *l, __u32 ifindex)
+{
+	for (int i = 0; i < l->n; i++)
+		if (l->v[i].ifindex == ifindex)
+			return &l->v[i];
+	return NULL;
+}
+
+static bool has_no_mac(int type)
+{
+	switch (type) {
+	case ARPHRD_NONE:
+	case ARPHRD_PPP:
+	case ARPHRD_RAWIP:
+	case ARPHRD_TUNNEL:
+	case ARPHRD_TUNNEL6:
+	case ARPHRD_SIT:
+	case ARPHRD_IPGRE:
+	case ARPHRD_IP6GRE:
+		return true;
+	}
+	return false;
+}
+
+/* False for a message that is not about a device as such (a bridge port's, say). */
+static bool parse_link(const struct nlmsghdr *h, struct netdev *d)
+{
+	const struct ifinfomsg *i = mnl_nlmsg_get_payload(h);
+	struct nlattr *a;
+
+	memset(d, 0, sizeof(*d));
+	if (i->ifi_family != AF_UNSPEC)
+		return false;
+	d->ifindex = i->ifi_index;
+	d->loopback = i->ifi_flags & IFF_LOOPBACK;
+	d->ether = i->ifi_type == ARPHRD_ETHER;
+	d->raw_ip = has_no_mac(i->ifi_type);
+	mnl_attr_for_each(a, h, sizeof(*i)) {
+		if (mnl_attr_get_type(a) == IFLA_IFNAME)
+			strncpy(d->name, mnl_attr_get_str(a), sizeof(d->name) - 1);
+		if (mnl_attr_get_type(a) == IFLA_MASTER)
+			d->enslaved = mnl_attr_get_u32(a) != 0;
+	}
+	return true;
+}
+
+/* Takes @d in; *changed if it is new or differs. 0 or -ENOMEM. */
+static int dev_put(struct dev_list *l, const struct netdev *d, bool *changed)
+{
+	struct netdev *old = dev_find(l, d->ifindex);
+	struct netdev new = *d;
+
+	if (old) {
+		new.rp_filter = old->rp_filter;
+		*changed |= memcmp(old, &new, sizeof(new)) != 0;
+		*old = new;
+		return 0;
+	}
+	if (grow(&l->v, l->n, &l->cap, sizeof(*l->v)))
+		return -ENOMEM;
+	l->v[l->n++] = new;
+	*changed = true;
+	return 0;
+}
+
+static void dev_del(struct dev_list *l, __u32 ifindex, bool *changed)
+{
+	struct netdev *d = dev_find(l, ifindex);
+
+	if (!d)
+		return;
+	memmove(d, d + 1, (char *)(l->v + l->n) - (char *)(d + 1));
+	l->n--;
+	*changed = true;
+}
+
+static int see_link(const struct nlmsghdr *h, void *arg)
+{
+	struct netdev d;
+	bool ignored;
+
+	if (!parse_link(h, &d) || !dev_put(arg, &d, &ignored))
+		return MNL_CB_OK;
+	errno = ENOMEM;
+	return MNL_CB_ERROR;
+}
+
+static int dump_links(struct mnl_socket *s, struct dev_list *l)
+{
+	char buf[NLU_REQ];
+	struct nlmsghdr *h = nlu_request(buf, RTM_GETLINK, NLM_F_DUMP);
+
+	mnl_nlmsg_put_extra_header(h, sizeof(struct ifinfomsg));
+	return nlu_dump(s, h, see_link, l);
+}
+
+static bool same_devs(const struct dev_list *a, struct dev_list *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (int i = 0; i < a->n; i++) {
+		struct netdev *d = dev_find(b, a->v[i].ifindex);
+
+		if (!d)
+			return false;
+		d->rp_filter = a->v[i].rp_filter;
+		if (memcmp(d, &a->v[i], sizeof(*d)))
+			return false;
+	}
+	return true;
+}
+
+static int read_links(struct netdevs *n)
+{
+	struct dev_list l = { .v = NULL };
+	int ret = -EINTR;
+
+	for (int i = 0; i < DUMP_RETRIES && ret == -EINTR; i++) {
+		l.n = 0;
+		ret = dump_links(n->ask, &l);
+	}
+	if (ret) {
+		free(l.v);
+		return ret;
+	}
+	n->changed |= !same_devs(&n->devs, &l);
+	free(n->devs.v);
+	n->devs = l;
+	return 0;
+}
+
+static int see_conf(const struct nlmsghdr *h, void *arg)
+{
+	struct conf c = { 0, 0 };
+	struct conf_list *l = arg;
+	struct nlattr *a;
+
+	mnl_attr_for_each(a, h, sizeof(struct netconfmsg)) {
+		if (mnl_attr_get_type(a) == NETCONFA_IFINDEX)
+			c.ifindex = mnl_attr_get_u32(a);
+		if (mnl_attr_get_type(a) == NETCONFA_RP_FILTER)
+			c.rp_filter = mnl_attr_get_u32(a);
+	}
+	if (c.ifindex == NETCONFA_IFINDEX_ALL)
+		l->all = c.rp_filter;
+	if (c.ifindex <= 0)
+		return MNL_CB_OK;
+	if (grow(&l->v, l->n, &l->cap, sizeof(*l->v))) {
+		errno = ENOMEM;
+		return MNL_CB_ERROR;
+	}
+	l->v[l->n++] = c;
+	return MNL_CB_OK;
+}
+
+static int read_confs(struct netdevs *n)
+{
+	int ret = -EINTR;
+
+	for (int i = 0; i < DUMP_RETRIES && ret == -EINTR; i++) {
+		char buf[NLU_REQ];
+		struct nlmsghdr *h = nlu_request(buf, RTM_GETNETCONF, NLM_F_DUMP);
+		struct netconfmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
+
+		m->ncm_family = AF_INET;
+		n->confs.n = n->confs.all = 0;
+		ret = nlu_dump(n->ask, h, see_conf, &n->confs);
+	}
+	/* to check when there is no need costs time only */
+	if (ret)
+		n->confs.all = 1;
+	return ret;
+}
+
+static void apply_confs(struct netdevs *n)
+{
+	for (int i = 0; i < n->devs.n; i++) {
+		struct netdev *d = &n->devs.v[i];
+		bool on = n->confs.all != 0;
+
+		for (int j = 0; j < n->confs.n && !on; j++)
+			on = n->confs.v[j].ifindex == (int)d->ifindex && n->confs.v[j].rp_filter;
+		n->changed |= on != d->rp_filter;
+		d->rp_filter = on;
+	}
+}
+
+static int read_local(struct netdevs *n)
+{
+	int ret = 0;
+
+	for (int i = 0; i < 2; i++) {
+		struct local_addrs l;
+		int e = local_get(&l, n->ask, nfprotos[i]);
+
+		n->changed |= !local_equal(&l, &n->local[i]);
+		local_free(&n->local[i]);
+		n->local[i] = l;
+		ret = ret ? ret : e;
+	}
+	return ret;
+}
+
+/* Reads what is stale; what fails stays so. 0 or the first negative errno. */
+static int refresh(struct netdevs *n)
+{
+	static const struct {
+		int bit;
+		int (*read)(struct netdevs *n);
+	} parts[] = {
+		{ STALE_LINKS, read_links },
+		{ STALE_CONF, read_confs },
+		{ STALE_LOCAL, read_local },
+	};
+	int was = n->stale, ret = 0;
+
+	for (size_t i = 0; i < MNL_ARRAY_SIZE(parts); i++) {
+		int e = was & parts[i].bit ? parts[i].read(n) : 0;
+
+		if (!e)
+			n->stale &= ~parts[i].bit;
+		ret = ret ? ret : e;
+	}
+	if (was || n->changed)
+		apply_confs(n);
+	return ret;
+}
+
+static void link_event(struct netdevs *n, const struct nlmsghdr *h)
+{
+	const struct ifinfomsg *i = mnl_nlmsg_get_payload(h);
+	struct netdev d;
+
+	if (!parse_link(h, &d))
+		return;
+	/* routes vanish with a device, or with its being up, without a word */
+	if (h->nlmsg_type == RTM_DELLINK || i->ifi_change & IFF_UP)
+		n->stale |= STALE_LOCAL;
+	if (h->nlmsg_type == RTM_DELLINK)
+		dev_del(&n->devs, d.ifindex, &n->changed);
+	else if (dev_put(&n->devs, &d, &n->changed))
+		n->stale |= STALE_LINKS;
+}
+
+static int on_event(const struct nlmsghdr *h, void *arg)
+{
+	struct netdevs *n = arg;
+
+	switch (h->nlmsg_type) {
+	case RTM_NEWLINK:
+	case RTM_DELLINK:
+		link_event(n, h);
+		break;
+	case RTM_NEWNETCONF:
+	case RTM_DELNETCONF:
+		/* a change of "default" changes devices that are not named */
+		n->stale |= STALE_CONF;
+		break;
+	default:
+		n->stale |= STALE_LOCAL;
+	}
+	return MNL_CB_OK;
+}
+
+bool netdevs_update(struct netdevs *n)
+{
+	char buf[32768] __attribute__((aligned(8)));
+	ssize_t len;
+	bool changed;
+
+	for (;;) {
+		len = mnl_socket_recvfrom(n->watch, buf, sizeof(buf));
+		if (len > 0)
+			mnl_cb_run(buf, len, 0, 0, on_event, n);
+		else if (len < 0 && (errno == ENOBUFS || errno == ENOSPC))
+			n->stale = STALE_ALL;
+		else if (len == 0 || errno != EINTR)
+			break;
+	}
+	refresh(n);
+	changed = n->changed;
+	n->changed = false;
+	return changed;
+}
+
+static int open_sockets(struct netdevs *n)
+{
+	int on = 1, ret;
+
+	ret = nlu_open(&n->watch, NETLINK_ROUTE, SOCK_NONBLOCK, GROUPS);
+	if (!ret)
+		ret = local_filter(netdevs_fd(n));
+	if (!ret)
+		ret = nlu_open(&n->ask, NETLINK_ROUTE, 0, 0);
+	/* Linux 4.20; without it dumps are not filtered, and longer */
+	if (!ret)
+		mnl_socket_setsockopt(n->ask, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
+	return ret;
+}
+
+struct netdevs *netdevs_open(struct xt_err *err)
+{
+	struct netdevs *n = calloc(1, sizeof(*n));
+	int ret = n ? open_sockets(n) : -ENOMEM;
+
+	if (!ret) {
+		n->stale = STALE_ALL;
+		ret = refresh(n);
+	}
+	if (!ret) {
+		n->changed = false;
+		return n;
+	}
+	if (n)
+		netdevs_close(n);
+	xt_fail(err, ret, "cannot watch the namespace's devices: %s", strerror(-ret));
+	return NULL;
+}
+
+void netdevs_close(struct netdevs *n)
+{
+	if (n->watch)
+		mnl_socket_close(n->watch);
+	if (n->ask)
+		mnl_socket_close(n->ask);
+	local_free(&n->local[0]);
+	local_free(&n->local[1]);
+	free(n->devs.v);
+	free(n->confs.v);
+	free(n);
+}
+
+int netdevs_fd(const struct netdevs *n)
+{
+	return mnl_socket_get_fd(n->watch);
+}
+
+const struct netdev *netdevs_list(const struct netdevs *n, int *count)
+{
+	*count = n->devs.n;
+	return n->devs.v;
+}
+
+static int give(const struct netdevs *n, int nfproto, bool broadcast, int max,
+		const __u8 (**list)[16])
+{
+	const struct local_addrs *l = &n->local[nfproto == NFPROTO_IPV6];
+	const struct addr_list *a = broadcast ? &l->broadcast : &l->local;
+
+	if (!l->plain || a->n > max)
+		return -1;
+	*list = (const __u8 (*)[16])a->v;
+	return a->n;
+}
+
+int netdevs_local(const struct netdevs *n, int nfproto, int max, const __u8 (**list)[16])
+{
+	return give(n, nfproto, false, max, list);
+}
+
+int netdevs_broadcast(const struct netdevs *n, int max, const __u8 (**list)[16])
+{
+	return give(n, NFPROTO_IPV4, true, max, list);
+}

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "helper.h"
+#include "loop.h"
+#include "request.h"
+#include "serve.h"
+
+#define MAX_CONNS	64
+#define TIMEOUT_NS	(60ull * 1000000000)
+
+struct conn {
+	struct watch watch;
+	struct conn *next;
+	struct call call;	/* call.netns: -1 until it has come */
+	__u64 since;
+	size_t got;		/* bytes of the request */
+	struct xtjit_rep rep;
+	size_t sent;		/* bytes of the reply */
+	bool replying;
+};
+
+static struct watch listener = { .fd = -1 };
+static struct conn *conns;
+static int nconns;
+
+void *call_reply(struct call *c, size_t len)
+{
+	free(c->out);
+	c->out = calloc(1, len ? len : 1);
+	c->out_len = c->out ? len : 0;
+	if (!c->out)
+		xt_fail(&c->err, -ENOMEM, "out of memory");
+	return c->out;
+}
+
+static void conn_close(struct conn *c)
+{
+	struct conn **p = &conns;
+
+	while (*p != c)
+		p = &(*p)->next;
+	*p = c->next;
+	nconns--;
+	loop_del(&c->watch);
+	close(c->watch.fd);
+	if (c->call.netns >= 0)
+		close(c->call.netns);
+	free(c->call.payload);
+	free(c->call.out);
+	free(c);
+}
+
+/*
+ * The reply
+ */
+
+static size_t note_len(const struct conn *c)
+{
+	return c->rep.note_len;
+}
+
+/* Status first, then what was made; 1 when all of it is sent, 0 if the peer is slow. */
+static int send_some(struct conn *c)
+{
+	struct iovec part[3] = {
+		{ &c->rep, sizeof(c->rep) },
+		{ c->call.out, c->rep.len },
+		{ c->call.err.text, note_len(c) },
+	};
+	struct msghdr msg = { .msg_iov = part, .msg_iovlen = 3 };
+	size_t skip = c->sent;
+	ssize_t n;
+
+	for (int i = 0; i < 3; i++) {
+		size_t k = skip < part[i].iov_len ? skip : part[i].iov_len;
+
+		part[i].iov_base = (char *)part[i].iov_base + k;
+		part[i].iov_len -= k;
+		skip -= k;
+	}
+	n = sendmsg(c->watch.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	c->sent += n;
+	return c->sent == sizeof(c->rep) + c->rep.len + note_len(c);
+}
+
+static void conn_send(struct conn *c)
+{
+	int ret = send_some(c);
+
+	if (ret) {
+		conn_close(c);
+		return;
+	}
+	if (!c->replying) {
+		c->replying = true;
+		if (loop_mod(&c->watch, EPOLLOUT))
+			conn_close(c);
+	}
+}
+
+/* A failed request replies no data, but for texts about several things. */
+static void conn_reply(struct conn *c, int status)
+{
+	struct call *call = &c->call;
+	bool text = call->req.op >= XTJIT_OP_STATUS;
+
+	if (status && !text)
+		call->out_len = 0;
+	c->rep = (struct xtjit_rep){
+		.magic = XTJIT_MAGIC, .version = XTJIT_VERSION, .op = call->req.op,
+		.id = call->req.id, .status = status, .len = call->out_len,
+		.note_len = status ? strlen(call->err.text) : 0,
+	};
+	c->since = now_ns();
+	conn_send(c);
+}
+
+/*
+ * The request
+ */
+
+static bool is_netns(int fd)
+{
+	return fd >= 0 && ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET;
+}
+
+/* The first fd is ours; what else came is closed. */
+static void take_fds(struct conn *c, struct msghdr *msg)
+{
+	for (struct cmsghdr *cm = CMSG_FIRSTHDR(msg); cm; cm = CMSG_NXTHDR(msg, cm)) {
+		size_t n = (cm->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		int fd;
+
+		if (cm->cmsg_level != SOL_SOCKET || cm->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			memcpy(&fd, CMSG_DATA(cm) + i * sizeof(fd), sizeof(fd));
+			if (c->call.netns < 0)
+				c->call.netns = fd;
+			else
+				close(fd);
+		}
+	}
+}
+
+static ssize_t receive(struct conn *c, void *buf, size_t len)
+{
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(4 * sizeof(int))];
+	} control;
+	struct iovec iov = { buf, len };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	ssize_t n = recvmsg(c->watch.fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n >= 0)
+		take_fds(c, &msg);
+	return n;
+}
+
+static int check_header(struct conn *c)
+{
+	struct call *call = &c->call;
+	const struct xtjit_req *r = &call->req;
+
+	if (r->magic != XTJIT_MAGIC)
+		return xt_fail(&call->err, -EPROTO, "not a request");
+	if (r->version != XTJIT_VERSION)
+		return xt_fail(&call->err, -EPROTO, "version %u of the protocol, not %u",
+			       r->version, XTJIT_VERSION);
+	if (!r->id || r->reserved || r->early > XTJIT_EARLY_EAGER ||
+	    r->fallback > XTJIT_FALLBACK_REFUSE)
+		return xt_fail(&call->err, -EINVAL, "a request with fields that make no sense");
+	if (r->len > XTJIT_MAX_PAYLOAD)
+		return xt_fail(&call->err, -ENOMEM, "%llu bytes are too many", r->len);
+	if (!is_netns(call->netns))
+		return xt_fail(&call->err, -EBADF, "no network namespace came with the request");
+	call->payload = calloc(1, r->len + 8);
+	if (!call->payload)
+		return xt_fail(&call->err, -ENOMEM, "out of memory");
+	return 0;
+}
+
+static void conn_serve(struct conn *c)
+{
+	int status = serve(&c->call);
+
+	conn_reply(c, status);
+}
+
+static void conn_receive(struct conn *c)
+{
+	struct call *call = &c->call;
+	size_t head = sizeof(call->req);
+	bool in_head = c->got < head;
+	ssize_t n;
+	int ret;
+
+	if (in_head)
+		n = receive(c, (char *)&call->req + c->got, head - c->got);
+	else
+		n = receive(c, (char *)call->payload + (c->got - head),
+			    call->req.len - (c->got - head));
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		conn_close(c);
+		return;
+	}
+	c->got += n;
+	if (in_head && c->got == head) {
+		ret = check_header(c);
+		if (ret) {
+			conn_reply(c, ret);
+			return;
+		}
+	}
+	if (c->got >= head && c->got - head == call->req.len)
+		conn_serve(c);
+}
+
+static void conn_event(struct watch *w, __u32 events)
+{
+	struct conn *c = container_of(w, struct conn, watch);
+
+	if (c->replying)
+		conn_send(c);
+	else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+		conn_receive(c);
+}
+
+/*
+ * Connections
+ */
+
+static bool peer_is_root(int fd)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) && cred.uid == 0;
+}
+
+static void listener_event(struct watch *w, __u32 events)
+{
+	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct conn *c;
+
+	(void)events;
+	if (fd < 0)
+		return;
+	c = peer_is_root(fd) && nconns < MAX_CONNS ? calloc(1, sizeof(*c)) : NULL;
+	if (!c) {
+		close(fd);
+		return;
+	}
+	c->watch = (struct watch){ .fd = fd, .fn = conn_event };
+	c->call.netns = -1;
+	c->since = now_ns();
+	c->next = conns;
+	conns = c;
+	nconns++;
+	if (loop_add(&c->watch, EPOLLIN))
+		conn_close(c);
+}
+
+void request_tick(void)
+{
+	__u64 now = now_ns();
+	struct conn *next;
+
+	for (struct conn *c = conns; c; c = next) {
+		next = c->next;
+		if (now - c->since > TIMEOUT_NS)
+			conn_close(c);
+	}
+}
+
+int request_listen(const char *path, struct xt_err *err)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd, ret;
+
+	if (strlen(path) >= sizeof(sa.sun_path))
+		return xt_fail(err, -ENAMETOOLONG, "%s: longer than a socket's name can be", path);
+	strcpy(sa.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return xt_fail(err, -errno, "socket: %s", strerror(errno));
+	unlink(path);
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, 0600) < 0 ||
+	    listen(fd, MAX_CONNS) < 0) {
+		ret = xt_fail(err, -errno, "%s: %s", path, strerror(errno));
+		close(fd);
+		return ret;
+	}
+	listener = (struct watch){ .fd = fd, .fn = listener_event };
+	ret = loop_add(&listener, EPOLLIN);
+	return ret ? xt_fail(err, ret, "epoll: %s", strerror(-ret)) : 0;
+}
+
+void request_exit(void)
+{
+	while (conns)
+		conn_close(conns);
+	if (listener.fd >= 0)
+		close(listener.fd);
+	listener.fd = -1;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The helper's end of the protocol (kernel/xtjit_msg.h): connections, framing.
+ */
+#ifndef XTJIT_REQUEST_H
+#define XTJIT_REQUEST_H
+
+#include "err.h"
+#include "xtjit_msg.h"
+
+/* A request that came in whole, and its reply in the making. */
+struct call {
+	struct xtjit_req req;
+	void *payload;		/* req.len bytes, aligned to 8, and a NUL */
+	int netns;		/* fd */
+	__u64 cookie;		/* the namespace's */
+	void *out;		/* malloc()ed, or NULL */
+	size_t out_len;
+	struct xt_err err;	/* its text is the reply's note */
+};
+
+/* Listens at @path; calls serve() for each request. 0 or a negative errno. */
+int request_listen(const char *path, struct xt_err *err);
+/* Closes the listening socket and all connections. */
+void request_exit(void);
+/* Once a second: ends connections that take too long. */
+void request_tick(void);
+
+/* The reply's payload: @len bytes, zeroed; NULL (and c->err) when out of memory. */
+void *call_reply(struct call *c, size_t len);
+
+#endif

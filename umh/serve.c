@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <linux/netfilter_ipv4/ip_tables.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "early.h"
+#include "ext.h"
+#include "helper.h"
+#include "kernel_xt.h"
+#include "netns.h"
+#include "owner.h"
+#include "serve.h"
+#include "status.h"
+
+/* The table that the payload begins with the name of, met.  Or a negative errno. */
+static int find_table(struct call *c, const struct xt_family *f, struct table **t)
+{
+	char name[XT_TABLE_MAXNAMELEN];
+	struct space *s;
+
+	memcpy(name, c->payload, sizeof(name));
+	name[sizeof(name) - 1] = '\0';
+	if (!xt_table_row(f, name))
+		return -ENOENT;
+	s = space_get(c->netns, c->cookie, &c->err);
+	if (!s)
+		return c->err.err;
+	*t = space_table(s, f, name);
+	return table_meet(*t, c);
+}
+
+/*
+ * SET
+ */
+
+static void set_early(struct space *s, struct call *c)
+{
+	__u32 mode = c->req.early ?: helper.early;
+
+	if (s->w->early == mode)
+		return;
+	s->w->early = mode;
+	early_refresh(s);
+}
+
+static int set_replace(struct call *c, const struct xt_family *f)
+{
+	struct xt_replace_hdr h;
+	const void *entries;
+	struct table *t;
+	int ret;
+
+	ret = xt_replace_parse(f, c->payload, c->req.len, &h, &entries, &c->err);
+	if (!ret)
+		ret = find_table(c, f, &t);
+	if (!ret)
+		ret = table_replace(t, c);
+	if (!ret)
+		set_early(t->space, c);
+	return ret;
+}
+
+/* As xt_copy_counters(). */
+static int set_add_counters(struct call *c, const struct xt_family *f)
+{
+	const struct xt_counters_info *info = c->payload;
+	struct table *t;
+	int ret;
+
+	if (c->req.len <= sizeof(*info) ||
+	    c->req.len - sizeof(*info) != sizeof(struct xt_counters) * (__u64)info->num_counters)
+		return -EINVAL;
+	ret = find_table(c, f, &t);
+	if (ret)
+		return ret;
+	return table_is_xtjit(t) ? table_add_counters(t, c) : owner_proxy_add(t, c);
+}
+
+static int op_set(struct call *c, const struct xt_family *f)
+{
+	if (c->req.optname == (__u32)f->set_replace)
+		return set_replace(c, f);
+	if (c->req.optname == (__u32)f->set_add_counters)
+		return set_add_counters(c, f);
+	return -EINVAL;
+}
+
+/*
+ * GET
+ */
+
+/* As xt_find_revision(). */
+static int revision_of(const struct ext_row *const *list, const struct xt_family *f,
+		       const struct xt_get_revision *rev)
+{
+	__u8 family = f->nfproto == NFPROTO_IPV6 ? EXT_IP6 : EXT_IP;
+	bool any = false;
+
+	for (; *list; list++) {
+		for (const struct ext_row *r = *list; r->name; r++) {
+			if (!(r->families & family) ||
+			    strncmp(r->name, rev->name, sizeof(rev->name)))
+				continue;
+			if (r->rev == rev->revision)
+				return 0;
+			any = true;
+		}
+	}
+	return any ? -EPROTONOSUPPORT : -ENOENT;
+}
+
+static int get_revision(struct call *c, const struct xt_family *f)
+{
+	struct xt_get_revision *rev = c->payload;
+	void *out;
+
+	if (c->req.len != sizeof(*rev))
+		return -EINVAL;
+	if (kxt_present(f))
+		return owner_proxy_get(f, c);
+	rev->name[sizeof(rev->name) - 1] = '\0';
+	out = call_reply(c, sizeof(*rev));
+	if (!out)
+		return -ENOMEM;
+	memcpy(out, rev, sizeof(*rev));
+	return revision_of(c->req.optname == (__u32)f->get_rev_match ? ext_matches : ext_targets,
+			   f, rev);
+}
+
+static int op_get(struct call *c, const struct xt_family *f)
+{
+	const struct ipt_get_entries *get = c->payload;
+	__u32 opt = c->req.optname;
+	struct table *t;
+	int ret;
+
+	if (opt == (__u32)f->get_rev_match || opt == (__u32)f->get_rev_target)
+		return get_revision(c, f);
+	if (opt == (__u32)f->get_info) {
+		if (c->req.len != sizeof(struct ipt_getinfo))
+			return -EINVAL;
+	} else if (opt == (__u32)f->get_entries) {
+		if (c->req.len < sizeof(*get) ||
+		    (c->req.len > sizeof(*get) &&
+		     c->req.len != sizeof(*get) + (__u64)get->size))
+			return -EINVAL;
+	} else {
+		return -EINVAL;
+	}
+	ret = find_table(c, f, &t);
+	if (ret)
+		return ret;
+	if (!table_is_xtjit(t))
+		return owner_proxy_get(f, c);
+	return opt == (__u32)f->get_info ? table_get_info(t, c) : table_get_entries(t, c);
+}
+
+/*
+ * PROC
+ */
+
+static char *row_names(const struct ext_row *const *list, const struct xt_family *f, size_t *len)
+{
+	__u8 family = f->nfproto == NFPROTO_IPV6 ? EXT_IP6 : EXT_IP;
+	char *text = NULL;
+	FILE *out = open_memstream(&text, len);
+
+	if (!out)
+		return NULL;
+	for (; *list; list++)
+		for (const struct ext_row *r = *list; r->name; r++)
+			if (r->families & family)
+				fprintf(out, "%s\n", r->name);
+	fclose(out);
+	return text;
+}
+
+static int op_proc(struct call *c, const struct xt_family *f)
+{
+	const char *what = c->payload;
+
+	if (!strcmp(what, "names"))
+		c->out = space_names(space_find(c->cookie), f, &c->out_len);
+	else if (!strcmp(what, "matches"))
+		c->out = kxt_proc(f->proc_matches, &c->out_len) ?:
+			 row_names(ext_matches, f, &c->out_len);
+	else if (!strcmp(what, "targets"))
+		c->out = kxt_proc(f->proc_targets, &c->out_len) ?:
+			 row_names(ext_targets, f, &c->out_len);
+	else
+		return -ENOENT;
+	return c->out ? 0 : -ENOMEM;
+}
+
+/*
+ * ADOPT, RELEASE
+ */
+
+/* Has the administrator anything to move here? */
+static bool concerned(const struct table *t, bool adopt)
+{
+	if (!strcmp(t->row->name, "nat"))
+		return false;
+	if (!adopt)
+		return table_is_xtjit(t);
+	return table_is_kernel(t) || (!t->w && kxt_listed(t->family, t->row->name));
+}
+
+static int move_table(struct call *c, struct table *t, bool adopt, FILE *out)
+{
+	const char *f = t->family->name, *name = t->row->name;
+	int ret = table_meet(t, c);
+
+	if (!ret && adopt && table_is_kernel(t))
+		ret = owner_adopt(t, c, &c->err);
+	else if (!ret && !adopt && table_is_xtjit(t))
+		ret = owner_release(t, c, &c->err);
+	if (ret)
+		fprintf(out, "%s %s: stays as it is: %s\n", f, name,
+			c->err.text[0] ? c->err.text : strerror(-ret));
+	else
+		fprintf(out, "%s %s: %s\n", f, name, table_is_xtjit(t) ? "xtjit" : "kernel");
+	return ret;
+}
+
+static int check_move(struct call *c, const char *name, bool adopt)
+{
+	if (*name && !xt_table_row(&xt_family_ip, name))
+		return xt_fail(&c->err, -ENOENT, "there is no table \"%.32s\"", name);
+	if (adopt && !strcmp(name, "nat"))
+		return xt_fail(&c->err, -EOPNOTSUPP,
+			       "nat: address translation is done by the kernel's own table");
+	return 0;
+}
+
+/* All of them are tried; the first error is the reply's. */
+static int op_move(struct call *c, const struct xt_family *only, bool adopt)
+{
+	const char *name = c->payload;
+	char *text = NULL;
+	struct space *s;
+	size_t len = 0;
+	FILE *out;
+	int ret = check_move(c, name, adopt), err;
+	struct xt_err first = {};
+
+	if (ret)
+		return ret;
+	s = space_get(c->netns, c->cookie, &c->err);
+	out = s ? open_memstream(&text, &len) : NULL;
+	if (!out)
+		return c->err.err ?: -ENOMEM;
+	for (int f = 0; f < 2; f++) {
+		for (int i = 0; i < XT_TABLES; i++) {
+			struct table *t = &s->tables[f][i];
+
+			if ((only && only != t->family) || !concerned(t, adopt) ||
+			    (*name && strcmp(t->row->name, name)))
+				continue;
+			memset(&c->err, 0, sizeof(c->err));
+			err = move_table(c, t, adopt, out);
+			if (err && !ret) {
+				ret = err;
+				first = c->err;
+			}
+		}
+	}
+	fclose(out);
+	c->err = first;
+	c->out = text;
+	c->out_len = len;
+	return ret;
+}
+
+/*
+ * Dispatch
+ */
+
+static int op_text(struct call *c, const struct xt_family *f)
+{
+	size_t len = 0;
+	char *text = NULL;
+	FILE *out = open_memstream(&text, &len);
+	int ret;
+
+	if (!out)
+		return -ENOMEM;
+	if (c->req.op == XTJIT_OP_STATUS)
+		ret = status_text(c->cookie, f, out);
+	else
+		ret = status_dump(c->cookie, f, c->payload, c->req.len, out, &c->err);
+	fclose(out);
+	c->out = text;
+	c->out_len = len;
+	return ret;
+}
+
+static int dispatch(struct call *c, const struct xt_family *f)
+{
+	switch (c->req.op) {
+	case XTJIT_OP_SET:
+		return f ? op_set(c, f) : -EINVAL;
+	case XTJIT_OP_GET:
+		return f ? op_get(c, f) : -EINVAL;
+	case XTJIT_OP_PROC:
+		return f ? op_proc(c, f) : -EINVAL;
+	case XTJIT_OP_STATUS:
+	case XTJIT_OP_DUMP:
+		return op_text(c, f);
+	case XTJIT_OP_ADOPT:
+		return op_move(c, f, true);
+	case XTJIT_OP_RELEASE:
+		return op_move(c, f, false);
+	}
+	return xt_fail(&c->err, -EOPNOTSUPP, "unknown operation %u", c->req.op);
+}
+
+int serve(struct call *c)
+{
+	const struct xt_family *f = xt_family_by_proto(c->req.family);
+	int ret;
+
+	helper.requests++;
+	if (c->req.family && !f)
+		return -EINVAL;
+	ret = netns_cookie(c->netns, &c->cookie);
+	if (!ret)
+		ret = netns_enter(c->netns);
+	if (ret)
+		return xt_fail(&c->err, ret, "network namespace: %s", strerror(-ret));
+	ret = dispatch(c, f);
+	netns_leave();
+	return ret > 0 ? -EIO : ret;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What outlives the helper: maps and links pinned in bpffs, below a root that
+ * is named after the helper's socket.
+ *
+ *   ROOT/ring, ROOT/self            what all programs share
+ *   ROOT/COOKIE/                    a network namespace
+ *     space                         its settings
+ *     early-xdp, early-tc           slots of the early programs
+ *     xdp-IFINDEX                   links
+ *     ip-filter/                    a table
+ *       words                       who owns it (struct table_words)
+ *       slot, seen, gate            of its programs at the hooks
+ *       link-HOOK
+ *       journal                     a move to or from the kernel
+ *       gen-N/                      a generation: blob, counters, state, base
+ */
+#ifndef XTJIT_STATE_H
+#define XTJIT_STATE_H
+
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "err.h"
+
+#define PIN_DIR_MAX 200		/* of any directory of ours, the NUL included */
+
+/* Makes the root of the helper that listens on @socket (an absolute path). */
+int state_init(const char *socket, struct xt_err *err);
+const char *state_root(void);
+
+/* DIR/NAME into @out; names never have a dot (bpffs refuses those). */
+void state_path(char out[PIN_DIR_MAX], const char *dir, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+int state_mkdir(const char *dir);
+bool state_exists(const char *dir, const char *name);
+/* With all that is in it. */
+void state_remove(const char *dir);
+/* Calls @fn for each name in @dir; it may remove what it is called for. */
+void state_each(const char *dir, void (*fn)(const char *dir, const char *name, void *arg),
+		void *arg);
+
+/* 0 or a negative errno; what had the name before is replaced. */
+int state_pin(int fd, const char *dir, const char *name);
+void state_unpin(const char *dir, const char *name);
+/* An fd, or a negative errno. */
+int state_get(const char *dir, const char *name);
+
+/*
+ * Memory that can be pinned: an array map, mmap()ed.  Up to 4096 bytes it has
+ * one entry, which programs can address directly.
+ */
+struct pmem {
+	int fd;
+	void *p;
+	size_t len;
+};
+
+#define PMEM_NONE { .fd = -1 }
+
+/* Zeroed memory of @len bytes. */
+int pmem_create(struct pmem *m, const char *name, size_t len, struct xt_err *err);
+/* Maps what DIR/NAME pins; of at least @min bytes. */
+int pmem_open(struct pmem *m, const char *dir, const char *name, size_t min);
+/* Maps a map whose fd stays the caller's (m->fd is -1). */
+int pmem_map(struct pmem *m, int fd);
+void pmem_close(struct pmem *m);
+
+#endif

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "early.h"
+#include "ext.h"
+#include "helper.h"
+#include "kernel_xt.h"
+#include "sidefx.h"
+#include "status.h"
+
+static const char *const early_names[] = {
+	[XTJIT_EARLY_DEFAULT] = "default",
+	[XTJIT_EARLY_OFF] = "off",
+	[XTJIT_EARLY_ON] = "on",
+	[XTJIT_EARLY_EAGER] = "eager",
+};
+
+/* What -L would list: no policies, chain heads, chain ends. */
+static __u32 count_rules(const struct gen *g)
+{
+	__u32 n = g->rs.nrules - 1;
+
+	for (__u32 i = 0; i < g->rs.nchains; i++)
+		n -= g->rs.chains[i].hook >= 0 ? 1 : 2;
+	return n;
+}
+
+static void print_xtjit(const struct table *t, FILE *out)
+{
+	const struct gen *g = t->cur;
+
+	fprintf(out, "%s %s: xtjit, ", t->family->name, t->row->name);
+	if (g->decoded)
+		fprintf(out, "%u rules, ", count_rules(g));
+	fprintf(out, "generation %llu, program %u\n", g->number, g->prog_id);
+	for (int i = 0; i < XT_HOOKS; i++)
+		if (t->link[i] >= 0)
+			fprintf(out, "  %-11s exact, priority %d\n", xt_hook_name[i], t->prio[i]);
+}
+
+static void print_kernel(const struct table *t, FILE *out)
+{
+	struct kxt_table k;
+
+	fprintf(out, "%s %s: kernel", t->family->name, t->row->name);
+	if (!kxt_read(t->family, t->row->name, &k)) {
+		fprintf(out, ", %u entries", k.h.num_entries);
+		kxt_free(&k);
+	}
+	fprintf(out, ": %s\n", t->w && t->w->text[0] ? t->w->text : "nobody has asked xtjit for it");
+}
+
+static void print_family(struct space *s, const struct xt_family *f, FILE *out)
+{
+	for (int i = 0; i < XT_TABLES; i++) {
+		struct table *t = s ? space_table(s, f, f->tables[i].name) : NULL;
+
+		if (t && table_is_xtjit(t))
+			print_xtjit(t, out);
+		else if (t && t->w)
+			print_kernel(t, out);
+		else if (kxt_listed(f, f->tables[i].name))
+			fprintf(out, "%s %s: kernel: nobody has asked xtjit for it\n", f->name,
+				f->tables[i].name);
+	}
+}
+
+static void print_helper(FILE *out)
+{
+	const struct sidefx_stats *fx = sidefx_get_stats();
+
+	fprintf(out, "helper: pid %d, up %llu s, early %s, fallback %s\n", getpid(),
+		(now_ns() - helper.started) / 1000000000, early_names[helper.early],
+		helper.fallback == XTJIT_FALLBACK_REFUSE ? "refuse" : "kernel");
+	fprintf(out, "  requests %llu, rulesets %llu, refused %llu, handed to the kernel %llu, "
+		"namespaces taken over %llu\n", helper.requests, helper.replaces, helper.refused,
+		helper.handed_over, helper.recovered);
+	fprintf(out, "  logged %llu (failed %llu), rejected %llu (limited %llu, failed %llu)\n",
+		fx->logged, fx->log_failed, fx->rejected, fx->reject_limited, fx->reject_failed);
+}
+
+int status_text(__u64 cookie, const struct xt_family *f, FILE *out)
+{
+	struct space *s = space_find(cookie);
+
+	fprintf(out, "namespace %llx: early %s\n", cookie,
+		early_names[s ? s->w->early : helper.early]);
+	for (int i = 0; i < 2; i++)
+		if (!f || f == space_families[i])
+			print_family(s, space_families[i], out);
+	if (s)
+		early_status(s, out);
+	print_helper(out);
+	return 0;
+}
+
+static int dump_exact_ir(const struct gen *g, FILE *out, struct xt_err *err)
+{
+	struct ir_table ir = {};
+	int ret = ext_lower(&g->rs, &ir, err);
+
+	if (ret)
+		return ret;
+	ret = passes_exact(&ir, err);
+	if (!ret)
+		ir_print(out, &ir);
+	ir_table_free(&ir);
+	return ret;
+}
+
+static int dump_table(const struct space *s, const struct table *t, const struct xtjit_dump *d,
+		      FILE *out, struct xt_err *err)
+{
+	const struct gen *g = t->cur;
+
+	if (!g->decoded)
+		return xt_fail(err, -ENODATA, "%s: its rules cannot be read", t->row->name);
+	if (d->what == XTJIT_DUMP_BPF)
+		return gen_listing(g, s->cookie, out, err);
+	if (!d->early)
+		return dump_exact_ir(g, out, err);
+	ir_print(out, &g->ir);
+	return 0;
+}
+
+static int dump_family(struct space *s, const struct xt_family *f, const struct xtjit_dump *d,
+		       FILE *out, bool *any, struct xt_err *err)
+{
+	int ret = 0;
+
+	if (d->what == XTJIT_DUMP_BPF && d->early) {
+		*any = true;
+		return early_listing(s, f, out, err);
+	}
+	for (int i = 0; i < XT_TABLES && !ret; i++) {
+		struct table *t = space_table(s, f, f->tables[i].name);
+
+		if (!table_is_xtjit(t) || (d->table[0] && strcmp(d->table, t->row->name)))
+			continue;
+		*any = true;
+		ret = dump_table(s, t, d, out, err);
+	}
+	return ret;
+}
+
+int status_dump(__u64 cookie, const struct xt_family *f, const void *arg, __u64 len, FILE *out,
+		struct xt_err *err)
+{
+	struct space *s = space_find(cookie);
+	struct xtjit_dump d;
+	bool any = false;
+	int ret = 0;
+
+	if (len != sizeof(d))
+		return -EINVAL;
+	memcpy(&d, arg, sizeof(d));
+	d.table[sizeof(d.table) - 1] = '\0';
+	if (d.what > XTJIT_DUMP_BPF || d.early > 1)
+		return -EINVAL;
+	for (int i = 0; s && i < 2 && !ret; i++)
+		if (!f || f == space_families[i])
+			ret = dump_family(s, space_families[i], &d, out, &any, err);
+	if (!ret && !any)
+		return xt_fail(err, -ENOENT, "xtjit has no %s%stable here", d.table,
+			       d.table[0] ? " " : "");
+	return ret;
+}

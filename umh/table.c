@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <linux/netfilter_ipv4/ip_tables.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "attach.h"
+#include "early.h"
+#include "helper.h"
+#include "kernel_xt.h"
+#include "owner.h"
+#include "table.h"
+
+void table_init(struct table *t, struct space *s, const struct xt_family *f,
+		const struct xt_table_row *row)
+{
+	memset(t, 0, sizeof(*t));
+	t->family = f;
+	t->row = row;
+	t->space = s;
+	t->mem = (struct pmem)PMEM_NONE;
+	t->slot = t->seen = -1;
+	for (int i = 0; i < XT_HOOKS; i++)
+		t->link[i] = -1;
+	state_path(t->dir, s->dir, "%s-%s", f->name, row->name);
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void table_close(struct table *t, bool drop)
+{
+	for (int i = 0; i < XT_HOOKS; i++)
+		close_fd(&t->link[i]);
+	gen_close(t->prev);
+	gen_close(t->cur);
+	t->prev = t->cur = NULL;
+	close_fd(&t->slot);
+	close_fd(&t->seen);
+	pmem_close(&t->mem);
+	t->w = NULL;
+	if (drop)
+		state_remove(t->dir);
+}
+
+void table_drop_prev(struct table *t)
+{
+	gen_drop(t->prev);
+	t->prev = NULL;
+}
+
+/*
+ * Links
+ */
+
+int table_links(const struct table *t)
+{
+	int n = 0;
+
+	for (int i = 0; i < XT_HOOKS; i++)
+		n += t->link[i] >= 0;
+	return n;
+}
+
+static int link_hook(struct table *t, int prog, int hook, struct xt_err *err)
+{
+	char name[16];
+	int ret;
+
+	t->link[hook] = attach_nf(prog, t->family->nfproto, hook, t->row->prio[hook],
+				  &t->prio[hook], err);
+	if (t->link[hook] < 0)
+		return t->link[hook];
+	snprintf(name, sizeof(name), "link-%d", hook);
+	ret = state_pin(t->link[hook], t->dir, name);
+	if (ret)
+		xt_fail(err, ret, "pin of the link at %s: %s", xt_hook_name[hook], strerror(-ret));
+	return ret;
+}
+
+int table_link(struct table *t, struct xt_err *err)
+{
+	int prog = -1, ret = 0;
+
+	for (int i = 0; i < XT_HOOKS && !ret; i++) {
+		if (!(t->row->valid_hooks & (1 << i)) || t->link[i] >= 0)
+			continue;
+		if (prog < 0)
+			prog = gate_entry_prog(t->mem.fd, t->seen, t->slot, err);
+		ret = prog < 0 ? prog : link_hook(t, prog, i, err);
+	}
+	close_fd(&prog);
+	return ret;
+}
+
+void table_unlink(struct table *t)
+{
+	char name[16];
+
+	for (int i = 0; i < XT_HOOKS; i++) {
+		if (t->link[i] < 0)
+			continue;
+		snprintf(name, sizeof(name), "link-%d", i);
+		state_unpin(t->dir, name);
+		close_fd(&t->link[i]);
+	}
+}
+
+/*
+ * First use
+ */
+
+int table_make_words(struct table *t, enum gate_state gate, enum why why, const char *text,
+		     struct xt_err *err)
+{
+	int ret;
+
+	state_remove(t->dir);
+	ret = state_mkdir(t->dir);
+	if (ret)
+		return xt_fail(err, ret, "%s: %s", t->dir, strerror(-ret));
+	ret = pmem_create(&t->mem, "xtjit_words", sizeof(*t->w), err);
+	if (ret)
+		goto out;
+	t->w = t->mem.p;
+	t->w->gate = gate;
+	t->w->why = why;
+	t->w->met = now_ns();
+	strncpy(t->w->text, text, sizeof(t->w->text) - 1);
+	ret = state_pin(t->mem.fd, t->dir, "words");
+	if (ret)
+		xt_fail(err, ret, "pin below %s: %s", t->dir, strerror(-ret));
+out:
+	if (ret)
+		table_close(t, true);
+	return ret;
+}
+
+int table_make_core(struct table *t, struct xt_err *err)
+{
+	int ret;
+
+	if (t->slot >= 0)
+		return 0;
+	t->seen = gate_seen_create(err);
+	if (t->seen < 0)
+		return t->seen;
+	t->slot = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "xtjit_slot", 4, 4, 1, NULL);
+	if (t->slot < 0) {
+		ret = xt_fail(err, t->slot, "program array: %s", strerror(-t->slot));
+		goto out;
+	}
+	ret = state_pin(t->seen, t->dir, "seen");
+	if (!ret)
+		ret = state_pin(t->slot, t->dir, "slot");
+	if (ret)
+		xt_fail(err, ret, "pin below %s: %s", t->dir, strerror(-ret));
+out:
+	if (ret) {
+		close_fd(&t->slot);
+		close_fd(&t->seen);
+	}
+	return ret;
+}
+
+static int install_initial(struct table *t, struct xt_err *err)
+{
+	struct xt_replace_hdr h;
+	void *blob = xt_initial_blob(t->family, t->row, &h);
+	struct gen *g = NULL;
+	int ret = 0;
+
+	if (!blob)
+		return xt_fail(err, -ENOMEM, "out of memory");
+	if (gen_decode(&g, t->family, &h, blob, err) || gen_compile(g, t->space->cookie, err))
+		ret = err->err ?: -EIO;
+	if (!ret)
+		ret = table_install(t, g, err);
+	if (ret)
+		gen_drop(g);
+	free(blob);
+	return ret;
+}
+
+static int become_xtjit(struct table *t, struct xt_err *err)
+{
+	int ret = table_make_words(t, GATE_XTJIT, WHY_NONE, "", err);
+
+	if (ret)
+		return ret;
+	ret = table_make_core(t, err);
+	if (!ret)
+		ret = install_initial(t, err);
+	if (!ret)
+		ret = table_link(t, err);
+	if (ret)
+		table_close(t, true);
+	return ret;
+}
+
+static int meet_nat(struct table *t, struct xt_err *err)
+{
+	struct kxt_table k;
+	int ret;
+
+	ret = kxt_read(t->family, t->row->name, &k);
+	if (ret)
+		return xt_fail(err, ret == -ENOPROTOOPT ? -ENOENT : ret,
+			       "%s nat: is the kernel's own, and this kernel has none",
+			       t->family->name);
+	kxt_free(&k);
+	return table_make_words(t, GATE_KERNEL, WHY_NAT,
+				"address translation is done by the kernel's own table", err);
+}
+
+static bool kernel_has_rules(const struct table *t)
+{
+	struct kxt_table k;
+	bool ret;
+
+	if (!kxt_listed(t->family, t->row->name) || kxt_read(t->family, t->row->name, &k))
+		return false;
+	ret = !kxt_untouched(t->family, &k);
+	kxt_free(&k);
+	return ret;
+}
+
+int table_meet(struct table *t, struct call *c)
+{
+	char text[640];
+	int ret;
+
+	if (t->w)
+		return 0;
+	if (!strcmp(t->row->name, "nat"))
+		return meet_nat(t, &c->err);
+	if (kernel_has_rules(t))
+		return table_make_words(t, GATE_KERNEL, WHY_RULES,
+					"had rules in the kernel's ip_tables before", &c->err);
+	ret = become_xtjit(t, &c->err);
+	if (!ret || !kxt_present(t->family) || !owner_may_fall_back(t, c))
+		return ret;
+	snprintf(text, sizeof(text), "%s", c->err.text);
+	xt_log("%s %s: left to the kernel's ip_tables: %s", t->family->name, t->row->name, text);
+	memset(&c->err, 0, sizeof(c->err));
+	return table_make_words(t, GATE_KERNEL, WHY_UNCOMPILED, text, &c->err);
+}
+
+/*
+ * The socket options
+ */
+
+int table_get_info(struct table *t, struct call *c)
+{
+	struct ipt_getinfo *info;
+
+	if (c->req.len != sizeof(*info))
+		return -EINVAL;
+	info = call_reply(c, sizeof(*info));
+	if (!info)
+		return -ENOMEM;
+	strcpy(info->name, t->row->name);
+	info->valid_hooks = t->cur->h.valid_hooks;
+	memcpy(info->hook_entry, t->cur->h.hook_entry, sizeof(info->hook_entry));
+	memcpy(info->underflow, t->cur->h.underflow, sizeof(info->underflow));
+	info->num_entries = t->cur->ncounters;
+	info->size = t->cur->h.size;
+	return 0;
+}
+
+/* The caller has looked at the sizes. */
+int table_get_entries(struct table *t, struct call *c)
+{
+	const struct ipt_get_entries *get = c->payload;
+	struct gen *g = t->cur;
+	struct ipt_get_entries *out;
+	struct xt_counters *n;
+
+	if (get->size != g->h.size)
+		return -EAGAIN;
+	if (!g->decoded)
+		return xt_fail(&c->err, -EIO, "%s: its rules cannot be read", t->row->name);
+	n = malloc(g->ncounters * sizeof(*n));
+	out = n ? call_reply(c, sizeof(*out) + g->h.size) : NULL;
+	if (!out) {
+		free(n);
+		return -ENOMEM;
+	}
+	memcpy(out->name, get->name, sizeof(out->name));
+	out->size = get->size;
+	gen_counters(g, n);
+	memcpy(out->entrytable, g->rs.blob, g->h.size);
+	xt_blob_put_counters(&g->rs, out->entrytable, (const __u64 (*)[2])n);
+	free(n);
+	return 0;
+}
+
+int table_add_counters(struct table *t, struct call *c)
+{
+	const struct xt_counters_info *info = c->payload;
+
+	if (gen_added(t->cur, c->req.id))
+		return 0;
+	if (info->num_counters != t->cur->ncounters)
+		return -EINVAL;
+	gen_add(t->cur, c->req.id, info->counters);
+	return 0;
+}
+
+/*
+ * Replace
+ */
+
+int table_stage(struct table *t, struct gen *g, struct xt_err *err)
+{
+	int ret;
+
+	g->number = ++t->w->last_gen;
+	g->prev = t->cur ? t->cur->number : 0;
+	ret = gen_pin(g, t->dir, err);
+	if (!ret && t->cur)
+		gen_inherit_ids(g, t->cur);
+	return ret;
+}
+
+int table_flip(struct table *t, struct gen *g, struct xt_err *err)
+{
+	__u32 zero = 0;
+	int ret = bpf_map_update_elem(t->slot, &zero, &g->prog, BPF_ANY);
+
+	if (ret)
+		return xt_fail(err, ret, "program array: %s", strerror(-ret));
+	close_fd(&g->prog);
+	table_drop_prev(t);
+	t->prev = t->cur;
+	t->cur = g;
+	if (t->prev)
+		gen_strip(t->prev);
+	return 0;
+}
+
+int table_install(struct table *t, struct gen *g, struct xt_err *err)
+{
+	struct space *s = t->space;
+	struct early_progs early;
+	int ret;
+
+	ret = space_conntrack(s, t->family, &g->ir, err);
+	if (ret)
+		return ret;
+	ret = table_stage(t, g, err);
+	if (ret)
+		goto out;
+	early_build(s, t->family, t, g, &early);
+	early_stop(s, t->family);
+	ret = table_flip(t, g, err);
+	if (ret)
+		early_build(s, t->family, NULL, NULL, &early);
+	early_start(s, t->family, &early);
+	if (!ret && t->prev)
+		grace();
+out:
+	space_conntrack(s, t->family, NULL, NULL);
+	return ret;
+}
+
+static int refuse(struct table *t, struct call *c)
+{
+	char why[sizeof(c->err.text)];
+
+	memcpy(why, c->err.text, sizeof(why));
+	c->err.err = 0;
+	helper.refused++;
+	return xt_fail(&c->err, -EOPNOTSUPP, "xtjit: %.400s; %s", why,
+		       kxt_present(t->family) ?
+		       "without XTJIT_FALLBACK=refuse the table would be left to the kernel's ip_tables" :
+		       "and this kernel has no ip_tables to leave the table to");
+}
+
+static int reply_counters(struct call *c, const struct gen *g)
+{
+	struct xt_counters *out = call_reply(c, g->ncounters * sizeof(*out));
+
+	if (!out)
+		return -ENOMEM;
+	gen_counters(g, out);
+	return 0;
+}
+
+static int replace_xtjit(struct table *t, struct call *c, struct gen *g)
+{
+	int ret;
+
+	g->request = c->req.id;
+	ret = table_install(t, g, &c->err);
+	if (ret) {
+		gen_drop(g);
+		return ret;
+	}
+	return reply_counters(c, t->prev);
+}
+
+static int give(struct table *t, struct call *c, const struct xt_replace_hdr *h,
+		const void *entries)
+{
+	char why[sizeof(c->err.text)];
+	struct xt_counters *old;
+	__u32 n = t->cur->ncounters;
+	int ret;
+
+	memcpy(why, c->err.text, sizeof(why));
+	memset(&c->err, 0, sizeof(c->err));
+	ret = owner_give(t, h, entries, WHY_UNCOMPILED, why, c->req.id, &old, &c->err);
+	if (ret)
+		return ret;
+	c->out = old;
+	c->out_len = n * sizeof(*old);
+	return 0;
+}
+
+static int take(struct table *t, struct call *c, struct gen *g)
+{
+	struct xt_counters *old;
+	__u32 n;
+	int ret;
+
+	g->request = c->req.id;
+	ret = owner_take(t, g, c->req.id, false, &old, &n, &c->err);
+	if (ret)
+		return ret;
+	c->out = old;
+	c->out_len = n * sizeof(*old);
+	return 0;
+}
+
+/* With whom the ruleset goes from here on; what compiles is xtjit's. */
+static int replace_kernel(struct table *t, struct call *c, const struct xt_replace_hdr *h,
+			  const void *entries)
+{
+	enum gen_result res = GEN_UNCOMPILED;
+	struct gen *g = NULL;
+	int ret;
+
+	if (t->w->why == WHY_UNCOMPILED) {
+		res = gen_decode(&g, t->family, h, entries, &c->err);
+		if (res == GEN_OK)
+			res = gen_compile(g, t->space->cookie, &c->err);
+		if (res == GEN_OK)
+			return take(t, c, g);
+		gen_close(g);
+	}
+	if (res == GEN_REFUSED && c->err.err)
+		return c->err.err;
+	if (t->w->why == WHY_NAT)
+		xt_fail(&c->err, -EOPNOTSUPP, "%s nat: translation has no compiled form",
+			t->family->name);
+	if ((t->w->why == WHY_NAT || t->w->why == WHY_UNCOMPILED) && !owner_may_fall_back(t, c))
+		return refuse(t, c);
+	memset(&c->err, 0, sizeof(c->err));
+	ret = owner_proxy_replace(t, c);
+	if (!ret)
+		early_changed(t->space);
+	return ret;
+}
+
+int table_replace(struct table *t, struct call *c)
+{
+	struct xt_replace_hdr h;
+	struct gen *g = NULL;
+	enum gen_result res;
+	const void *entries;
+	int ret;
+
+	ret = xt_replace_parse(t->family, c->payload, c->req.len, &h, &entries, &c->err);
+	if (!ret)
+		ret = owner_repeated(t, c);
+	if (ret)
+		return ret < 0 ? ret : 0;
+	helper.replaces++;
+	if (table_is_kernel(t))
+		return replace_kernel(t, c, &h, entries);
+	res = gen_decode(&g, t->family, &h, entries, &c->err);
+	if (res == GEN_REFUSED)
+		return c->err.err;
+	if (h.valid_hooks != t->row->valid_hooks)
+		ret = xt_fail(&c->err, -EINVAL, "%s: not its hooks", t->row->name);
+	else if (h.num_counters != t->cur->ncounters)
+		ret = -EAGAIN;
+	else if (res == GEN_OK)
+		res = gen_compile(g, t->space->cookie, &c->err);
+	if (!ret && res == GEN_OK)
+		return replace_xtjit(t, c, g);
+	gen_close(g);
+	if (ret)
+		return ret;
+	if (res == GEN_REFUSED)
+		return c->err.err;
+	return owner_may_fall_back(t, c) ? give(t, c, &h, entries) : refuse(t, c);
+}
