@@ -48,9 +48,70 @@ $(B)/pic/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
 
+# Tests: each selftests/{unit,golden,netns}/NAME_test.c is a program of its own.
+TEST_SRC := $(wildcard selftests/unit/*_test.c selftests/golden/*_test.c selftests/netns/*_test.c)
+TEST_BIN := $(TEST_SRC:selftests/%.c=$(B)/test/%)
+UNIT_BIN := $(filter-out $(B)/test/netns/%,$(TEST_BIN))
+TEST_PY := $(wildcard selftests/unit/*_test.py) $(wildcard selftests/netns/*_test.py)
+
+$(B)/test/%: selftests/%.c $(B)/libxtjit.a
+	@mkdir -p $(@D)
+	$(call say,TEST,$@) $(CC) $(CPPFLAGS_ALL) -Iselftests/unit $(CFLAGS_ALL) $(LDFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $< $(B)/libxtjit.a $(LIBS)
+
+tests: all $(TEST_BIN)
+
+# The same once more with the sanitizers, below build/asan.
+asan:
+	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" CPPFLAGS="$(CPPFLAGS) -DDEBUG" $(UNIT_BIN:$(B)/%=$(B)/asan/%)
+
+FUZZ_FLAGS := -O1 -g -DDEBUG -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+$(B)/fuzz/blob_fuzz: selftests/fuzz/blob_fuzz.c $(wildcard umh/*.c umh/*.h umh/ext/*.c)
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$@) clang -std=gnu11 $(CPPFLAGS_ALL) $(WARN) $(FUZZ_FLAGS) -o $@ $< $(filter-out umh/main.c,$(filter %.c,$(wildcard umh/*.c umh/ext/*.c))) $(LIBS)
+
+setup:
+	$(Q)scripts/setup
+
+setup-test:
+	$(Q)scripts/setup test
+
+# The set-up comes first even under -j.
+demo: setup
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)scripts/demo
+
+test: setup-test
+	$(Q)$(MAKE) --no-print-directory tests asan $(B)/fuzz/blob_fuzz
+	$(Q)selftests/run $(TEST_BIN) $(UNIT_BIN:$(B)/%=$(B)/asan/%) $(TEST_PY) selftests/fuzz/fuzz_test
+
+bench: setup-test
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)selftests/bench/bench.py
+
+install: all
+	install -D -m 755 $(B)/xtjit $(DESTDIR)$(PREFIX)/bin/xtjit
+	install -D -m 755 $(B)/xtjitd $(DESTDIR)$(PREFIX)/sbin/xtjitd
+	install -D -m 644 $(B)/libxtjit-shim.so $(DESTDIR)$(PREFIX)/lib/xtjit/libxtjit-shim.so
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/xtjit $(DESTDIR)$(PREFIX)/sbin/xtjitd
+	rm -f $(DESTDIR)$(PREFIX)/lib/xtjit/libxtjit-shim.so
+	-rmdir $(DESTDIR)$(PREFIX)/lib/xtjit
+
 clean:
 	rm -rf $(B)
 
+help:
+	@echo "make            build xtjit, xtjitd and libxtjit-shim.so below build/"
+	@echo "make demo       a stock iptables script, enforced by eBPF, shown working (root)"
+	@echo "make test       everything that can be tested on this machine (root)"
+	@echo "make bench      packets per second next to ip_tables (root)"
+	@echo "make install    to PREFIX [$(PREFIX)] below DESTDIR; make uninstall: the reverse"
+	@echo "make asan       the unit tests with the sanitizers"
+	@echo "make setup      install what is missing, by package; demo and test do so themselves"
+	@echo "make clean      remove build/"
+	@echo "V=1 shows the commands."
+
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
-.PHONY: all clean
+.PHONY: all tests asan setup setup-test demo test bench install uninstall clean help

@@ -157,7 +157,7 @@ int daemon_begin(const char *socket, bool background, struct xt_err *err)
 		return xt_fail(err, -EADDRINUSE, "%s: another helper listens there", socket);
 	if (ret || !background)
 		return ret;
-	log_fd = open_beside(socket, ".log", O_WRONLY | O_TRUNC | O_APPEND);
+	log_fd = open_beside(socket, ".log", O_WRONLY | O_APPEND);
 	if (log_fd < 0)
 		return xt_fail(err, log_fd, "%s.log: %s", socket, strerror(-log_fd));
 	return go_to_background(err);

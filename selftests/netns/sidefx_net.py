@@ -255,6 +255,7 @@ class Kmsg:
             except BlockingIOError:
                 return out
             except BrokenPipeError:
+                print("# kernel log records were lost")
                 continue
             head, text = rec.decode("utf-8", "replace").split(";", 1)
             out.append((int(head.split(",")[0]), text.split("\n", 1)[0]))

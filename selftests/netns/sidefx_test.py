@@ -472,15 +472,17 @@ def log_lines(b, v6, hook, opts, level, packets, prefix):
     b.rules(v6, hook, ["LOG --log-level %d --log-prefix '%sK: ' %s" % (level, prefix, opts),
                        "NFLOG --nflog-group 7", "DROP"])
     b.nflog.drain(0)
+    recs = []
     for frm, p in packets:
         b.send(p, frm)
         for record in b.nflog.drain(0.01):
             b.feeder.feed(event(record, LOG, b.names, level, flags,
                                 (prefix + "U: ").encode()))
+        recs += kmsg.drain(0)   # the ring is small
     for record in b.nflog.drain():
         b.feeder.feed(event(record, LOG, b.names, level, flags, (prefix + "U: ").encode()))
     b.clear(v6, hook)
-    recs = kmsg.drain()
+    recs += kmsg.drain()
     out = []
     for who in "KU":
         p = prefix + who + ": "
