@@ -65,9 +65,10 @@ asan:
 	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" CPPFLAGS="$(CPPFLAGS) -DDEBUG" $(UNIT_BIN:$(B)/%=$(B)/asan/%)
 
 FUZZ_FLAGS := -O1 -g -DDEBUG -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
-$(B)/fuzz/blob_fuzz: selftests/fuzz/blob_fuzz.c $(wildcard umh/*.c umh/*.h umh/ext/*.c)
+FUZZ_SRC := selftests/fuzz/blob_fuzz.c $(wildcard umh/blob*.c) umh/family.c umh/err.c
+$(B)/fuzz/blob_fuzz: $(FUZZ_SRC) $(wildcard umh/*.h)
 	@mkdir -p $(@D)
-	$(call say,FUZZ,$@) clang -std=gnu11 $(CPPFLAGS_ALL) $(WARN) $(FUZZ_FLAGS) -o $@ $< $(filter-out umh/main.c,$(filter %.c,$(wildcard umh/*.c umh/ext/*.c))) $(LIBS)
+	$(call say,FUZZ,$@) clang -std=gnu11 $(CPPFLAGS_ALL) $(WARN) $(FUZZ_FLAGS) -o $@ $(FUZZ_SRC)
 
 setup:
 	$(Q)scripts/setup

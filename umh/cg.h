@@ -226,7 +226,8 @@ void cg_early_drop(struct cg *g, int table, __u32 counter);
 void cg_early_record(struct cg *g, int table, __u32 counter);
 void cg_early_ifindex(struct cg *g, int dst, int ctx);
 void cg_lib_route(struct cg *g);	/* cg_route.c */
-bool cg_early_known(const struct cg *g, const struct ir_pred *p);
+/* It can be told from the packet's bytes. */
+bool cg_early_known(const struct ir_pred *p);
 /* As cg_pred() where conntrack or a bucket can tell; false: it cannot be told here. */
 bool cg_early_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss);
 

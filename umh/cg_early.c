@@ -11,24 +11,10 @@
 
 #include "cg.h"
 
-bool cg_early_known(const struct cg *g, const struct ir_pred *p)
+bool cg_early_known(const struct ir_pred *p)
 {
-	(void)g;
-	switch (p->kind) {
-	case IR_P_RANGE:
-		return p->field < IR_CT && p->field != IR_MARK;
-	case IR_P_ADDR6:
-	case IR_P_RANGE6:
-		return p->field <= IR6_DADDR;
-	case IR_P_PROTO:
-	case IR_P_IFACE:
-	case IR_P_L4:
-	case IR_P_PORTS:
-	case IR_P_FALSE:
-		return true;
-	default:
-		return false;
-	}
+	return ir_pred_early(p) && p->kind != IR_P_LIMIT &&
+	       !(p->kind == IR_P_RANGE && p->field == IR_CTSTATE);
 }
 
 /* Asks conntrack, once for a packet; goes on only if there is no entry. */

@@ -218,10 +218,10 @@ static bool preds_early(struct cg *g, const struct cg_table *t, const struct ir_
 	while (n < r->npreds && !(r->preds[n].kind == IR_P_FALSE && !r->preds[n].inv))
 		n++;
 	for (int i = 0; i < n; i++)
-		if (cg_early_known(g, &r->preds[i]))
+		if (cg_early_known(&r->preds[i]))
 			cg_pred(g, t, &r->preds[i], miss);
 	for (int i = 0; i < n; i++)
-		if (!cg_early_known(g, &r->preds[i]) &&
+		if (!cg_early_known(&r->preds[i]) &&
 		    !cg_early_pred(g, t, &r->preds[i], miss))
 			told = false;
 	return told;

@@ -66,9 +66,6 @@ enum self_kind {
 	SELF_PLAIN,		/* answers to packets without one */
 };
 
-/* Whether the early stage can tell if the rule matches, and do what it says. */
-bool ir_rule_early(const struct ir_rule *r);
-
 /* What a table needs of the kernel, besides programs. */
 struct ir_needs {
 	bool conntrack;		/* conntrack must be on in the namespace */

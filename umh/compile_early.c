@@ -8,20 +8,6 @@
 
 #include "cg.h"
 
-bool ir_rule_early(const struct ir_rule *r)
-{
-	if (r->action == IR_A_LOG || r->action == IR_A_REJECT)
-		return false;
-	for (int i = 0; i < r->npreds; i++) {
-		const struct ir_pred *p = &r->preds[i];
-
-		if (!cg_early_known(NULL, p) && p->kind != IR_P_LIMIT &&
-		    !(p->kind == IR_P_RANGE && p->field == IR_CTSTATE))
-			return false;
-	}
-	return true;
-}
-
 static bool drops(const struct ir_table *t, int chain, bool *seen)
 {
 	const struct ir_chain *c = &t->chains[chain];

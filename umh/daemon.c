@@ -18,7 +18,7 @@
 #define WAIT_MS 10000		/* for another helper to answer */
 
 static int ready_fd = -1;	/* the parent waits at its other end */
-static int log_fd = -1;
+static int user_fd = -1;		/* stderr of who started us */
 
 char *daemon_path(const char *socket)
 {
@@ -123,6 +123,25 @@ static void __attribute__((noreturn)) wait_for_child(int fd)
 	_exit(n == 1 ? 0 : 1);
 }
 
+/* Messages go to SOCKET.log, but for the one that daemon_failed() has for the user. */
+static int redirect(const char *socket, struct xt_err *err)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int log = open_beside(socket, ".log", O_WRONLY | O_APPEND);
+
+	if (log < 0)
+		return xt_fail(err, log, "%s.log: %s", socket, strerror(-log));
+	user_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		close(null);
+	}
+	dup2(log, STDOUT_FILENO);
+	dup2(log, STDERR_FILENO);
+	close(log);
+	return 0;
+}
+
 static int go_to_background(struct xt_err *err)
 {
 	int p[2];
@@ -157,28 +176,25 @@ int daemon_begin(const char *socket, bool background, struct xt_err *err)
 		return xt_fail(err, -EADDRINUSE, "%s: another helper listens there", socket);
 	if (ret || !background)
 		return ret;
-	log_fd = open_beside(socket, ".log", O_WRONLY | O_APPEND);
-	if (log_fd < 0)
-		return xt_fail(err, log_fd, "%s.log: %s", socket, strerror(-log_fd));
-	return go_to_background(err);
+	ret = go_to_background(err);
+	return ret ?: redirect(socket, err);
 }
 
 void daemon_ready(void)
 {
-	int null;
-
 	if (ready_fd < 0)
 		return;
-	null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (null >= 0) {
-		dup2(null, STDIN_FILENO);
-		close(null);
-	}
-	dup2(log_fd, STDOUT_FILENO);
-	dup2(log_fd, STDERR_FILENO);
-	close(log_fd);
 	if (write(ready_fd, "r", 1) < 0)
 		xt_log("the process that started us is gone");
 	close(ready_fd);
-	ready_fd = log_fd = -1;
+	if (user_fd >= 0)
+		close(user_fd);
+	ready_fd = user_fd = -1;
+}
+
+void daemon_failed(const char *why)
+{
+	xt_log("%s", why);
+	if (user_fd >= 0)
+		dprintf(user_fd, "xtjitd: %s\n", why);
 }

@@ -19,11 +19,13 @@ char *daemon_run_dir(const char *socket);
  * answers: @background: then exits with 0; else -EADDRINUSE.
  *
  * @background: returns in a child; the caller's process waits for
- * daemon_ready(), exits with 0 then, or with 1 if the child exits before, which
- * says why on stderr.
+ * daemon_ready(), exits with 0 then, or with 1 if the child exits before.  The
+ * child's messages go to SOCKET.log, which begins anew.
  */
 int daemon_begin(const char *socket, bool background, struct xt_err *err);
-/* Lets the parent go; messages go to SOCKET.log from now on. */
+/* Lets the parent go. */
 void daemon_ready(void);
+/* Says why we end, to the log and to whoever started us. */
+void daemon_failed(const char *why);
 
 #endif

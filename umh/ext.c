@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
+#include <linux/netfilter.h>
 #include <linux/netfilter/x_tables.h>
 #include <linux/netfilter_ipv4/ip_tables.h>
 #include <linux/netfilter_ipv6/ip6_tables.h>
@@ -289,6 +290,51 @@ int ext_lower(const struct xt_ruleset *rs, struct ir_table *ir, struct xt_err *e
 		}
 	}
 	return 0;
+}
+
+/*
+ * Why the early stage cannot decide the rule; NULL if it can.  Packets come to
+ * it at these three hooks only.
+ */
+static const char *not_early(const struct ir_rule *r, __u32 hooks)
+{
+	const __u32 incoming = 1 << NF_INET_PRE_ROUTING | 1 << NF_INET_LOCAL_IN |
+			       1 << NF_INET_FORWARD;
+
+	if (!(hooks & incoming))
+		return "packets of its hooks are not told by what a device received";
+	switch (r->action) {
+	case IR_A_LOG:
+		return "it logs";
+	case IR_A_REJECT:
+		return "it answers";
+	}
+	for (int i = 0; i < r->npreds; i++)
+		if (!ir_pred_early(&r->preds[i]))
+			return ir_pred_name(&r->preds[i]);
+	return NULL;
+}
+
+bool ext_rule_early(const struct xt_ruleset *rs, __u32 rule, struct xt_err *why)
+{
+	struct ir_table ir;
+	struct ir_rule out = { 0 };
+	struct ext_ctx c = {
+		.rs = rs, .rule = &rs->rules[rule], .ir = &ir, .out = &out, .err = why,
+	};
+	const char *text = NULL;
+	int err;
+
+	if (c.rule->verdict == XT_V_ERROR)
+		return false;
+	table_init(&ir, rs);
+	err = lower_rule(&c);
+	if (!err)
+		text = not_early(&out, c.hooks);
+	if (text)
+		err = xt_fail(why, -EOPNOTSUPP, "%s", text);
+	ir_table_free(&ir);
+	return !err;
 }
 
 int ext_lower_rule(const struct xt_ruleset *rs, __u32 rule, struct xt_err *err)

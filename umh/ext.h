@@ -57,6 +57,9 @@ int ext_lower(const struct xt_ruleset *rs, struct ir_table *ir, struct xt_err *e
  */
 int ext_lower_rule(const struct xt_ruleset *rs, __u32 rule, struct xt_err *err);
 
+/* True if the early stage can decide rule @rule; else its reason in @why. */
+bool ext_rule_early(const struct xt_ruleset *rs, __u32 rule, struct xt_err *why);
+
 /* Adds the predicates of the rule's own selectors: ip_packet_match(), ip6_packet_match(). */
 void lower_base(struct ext_ctx *c);
 

@@ -167,3 +167,23 @@ void ir_range(struct ir_arena *a, struct ir_rule *r, enum ir_field field,
 	p->lo = lo;
 	p->hi = hi < mask ? hi : mask;
 }
+
+bool ir_pred_early(const struct ir_pred *p)
+{
+	switch (p->kind) {
+	case IR_P_RANGE:
+		return p->field == IR_CTSTATE || (p->field < IR_CT && p->field != IR_MARK);
+	case IR_P_ADDR6:
+	case IR_P_RANGE6:
+		return p->field <= IR6_DADDR;
+	case IR_P_PROTO:
+	case IR_P_IFACE:
+	case IR_P_L4:
+	case IR_P_PORTS:
+	case IR_P_LIMIT:
+	case IR_P_FALSE:
+		return true;
+	default:
+		return false;
+	}
+}

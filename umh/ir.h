@@ -108,7 +108,7 @@ struct ir_pred {
 	__u8 kind;		/* enum ir_pkind */
 	__u8 field;		/* enum ir_field, ir_field6; IFACE: dir; L4: enum ir_l4 */
 	__u8 inv;		/* the outcome is inverted (never a hotdrop) */
-	__u8 unknown;		/* early stage: cannot be told; set by a pass */
+	__u8 reserved;
 	union {
 		struct {
 			__u64 mask, lo, hi;
@@ -206,6 +206,11 @@ struct ir_pred *ir_pred_add(struct ir_arena *a, struct ir_rule *r, enum ir_pkind
  */
 void ir_range(struct ir_arena *a, struct ir_rule *r, enum ir_field field,
 	      __u64 mask, __u64 lo, __u64 hi, bool inv);
+
+/* The early stage can tell it: from the packet's bytes, a conntrack lookup, or an empty bucket. */
+bool ir_pred_early(const struct ir_pred *p);
+/* What it looks at, for a person: "mark", "owner". */
+const char *ir_pred_name(const struct ir_pred *p);
 
 void ir_print(FILE *out, const struct ir_table *t);
 void ir_print_rule(FILE *out, const struct ir_table *t, const struct ir_rule *r);

@@ -215,7 +215,6 @@ static bool pred(struct scan *s, struct ir_rule *r)
 {
 	struct ir_pred *p = ir_pred_add(s->t->arena, r, IR_P_FALSE);
 
-	p->unknown = scan_sign(s, "?");
 	p->inv = scan_sign(s, "!");
 	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
 		if (scan_word(s, tests[i].word))

@@ -205,8 +205,6 @@ static void print_owner(FILE *out, const struct ir_owner *o)
 
 static void print_pred(FILE *out, const struct ir_pred *p)
 {
-	if (p->unknown)
-		fputs("? ", out);
 	if (p->inv)
 		fputs("! ", out);
 	switch ((enum ir_pkind)p->kind) {
@@ -312,4 +310,18 @@ void ir_print(FILE *out, const struct ir_table *t)
 			fputc('\n', out);
 		}
 	}
+}
+
+const char *ir_pred_name(const struct ir_pred *p)
+{
+	static const char *const names[IR_NPKINDS] = {
+		[IR_P_PROTO] = "protocol", [IR_P_IFACE] = "interface", [IR_P_L4] = "header",
+		[IR_P_PORTS] = "ports", [IR_P_TCPOPT] = "TCP options", [IR_P_TCPMSS] = "tcpmss",
+		[IR_P_LIMIT] = "limit", [IR_P_NTH] = "statistic", [IR_P_RANDOM] = "statistic",
+		[IR_P_OWNER] = "owner", [IR_P_ADDR6] = "address", [IR_P_RANGE6] = "address",
+	};
+
+	if (p->kind == IR_P_RANGE)
+		return ir_field_name[p->field];
+	return names[p->kind] ?: "nothing";
 }

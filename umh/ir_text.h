@@ -7,7 +7,7 @@
  *               limit N avg N burst N | nth N every N first N
  *               chain NAME [hook N]
  *               COUNTER: [PREDICATE; ...] -> ACTION
- *   predicate:  [?] [!] TEST, "?" for unknown, "!" for inverted
+ *   predicate:  [!] TEST, "!" for inverted
  *   test:       FIELD [& MASK] == VALUE[/PREFIX], or in VALUE-VALUE
  *               FIELD & MASK			some bit of MASK is set
  *               proto6 == N

@@ -297,7 +297,7 @@ int main(int argc, char **argv)
 	if (!ret)
 		ret = start(socket, &err);
 	if (ret) {
-		fprintf(stderr, "xtjitd: %s\n", err.text[0] ? err.text : strerror(-ret));
+		daemon_failed(err.text[0] ? err.text : strerror(-ret));
 		return 1;
 	}
 	daemon_ready();

@@ -245,6 +245,10 @@ class Kmsg:
     def __init__(self):
         self.fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         os.lseek(self.fd, 0, os.SEEK_END)
+        self.lost = False
+
+    def __del__(self):
+        os.close(self.fd)
 
     def drain(self, wait=0.1):
         time.sleep(wait)
@@ -255,7 +259,7 @@ class Kmsg:
             except BlockingIOError:
                 return out
             except BrokenPipeError:
-                print("# kernel log records were lost")
+                self.lost = True
                 continue
             head, text = rec.decode("utf-8", "replace").split(";", 1)
             out.append((int(head.split(",")[0]), text.split("\n", 1)[0]))

@@ -172,7 +172,6 @@ static void any_pred(struct ir_arena *a, struct ir_rule *r, int kind)
 	struct ir_pred *p = ir_pred_add(a, r, kind);
 
 	p->inv = prng() % 2;
-	p->unknown = !(prng() % 4);
 	switch (kind) {
 	case IR_P_RANGE:
 		return any_range(p);

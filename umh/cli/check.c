@@ -36,50 +36,6 @@ static void usage(FILE *out)
 	      "2 for errors.\n", out);
 }
 
-/* As the decoder leaves them in the entry: a bit per hook from which the rule can be reached. */
-static __u32 rule_hooks(const struct xt_ruleset *rs, const struct xt_rule *r)
-{
-	size_t at = rs->family->nfproto == NFPROTO_IPV6 ? offsetof(struct ip6t_entry, comefrom) :
-							  offsetof(struct ipt_entry, comefrom);
-	__u32 hooks;
-
-	memcpy(&hooks, (const char *)rs->blob + r->offset + at, sizeof(hooks));
-	return hooks & ((1u << XT_HOOKS) - 1);
-}
-
-/*
- * Whether the early stage can decide rule @rule, or why not.  Weak: the
- * compiler's own answer, where it is linked in, takes its place.
- */
-bool early_rule_known(const struct xt_ruleset *rs, __u32 rule, struct xt_err *why);
-
-bool __attribute__((weak)) early_rule_known(const struct xt_ruleset *rs, __u32 rule,
-					    struct xt_err *why)
-{
-	static const char *const late[] = {
-		"owner", "mark", "limit", "statistic", "LOG", "REJECT", NULL
-	};
-	const __u32 early_hooks = 1 << NF_INET_PRE_ROUTING | 1 << NF_INET_LOCAL_IN |
-				  1 << NF_INET_FORWARD;
-	const struct xt_rule *r = &rs->rules[rule];
-
-	if (!(rule_hooks(rs, r) & early_hooks)) {
-		xt_fail(why, -EOPNOTSUPP, "no packet comes here from a device");
-		return false;
-	}
-	for (const char *const *name = late; *name; name++) {
-		bool found = !strcmp(r->target.name, *name);
-
-		for (__u32 i = 0; i < r->nmatches; i++)
-			found |= !strcmp(r->matches[i].name, *name);
-		if (found) {
-			xt_fail(why, -EOPNOTSUPP, "%s", *name);
-			return false;
-		}
-	}
-	return true;
-}
-
 enum where { EARLY, EXACT, IP_TABLES, INVALID, N_WHERE };
 
 static const char *const where_name[N_WHERE] = { "early", "exact", "ip_tables", "invalid" };
@@ -94,7 +50,7 @@ static enum where place(const struct xt_ruleset *rs, __u32 rule, struct xt_err *
 		xt_fail(why, -EOPNOTSUPP, "address translation is the kernel's");
 		return IP_TABLES;
 	}
-	return early_rule_known(rs, rule, why) ? EARLY : EXACT;
+	return ext_rule_early(rs, rule, why) ? EARLY : EXACT;
 }
 
 /* The reason without the rule's place, which is said already. */
