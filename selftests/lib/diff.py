@@ -29,6 +29,8 @@ class Case:
     def __init__(self, name, text, v6, pre='', packets=1000, local=40, seed=1):
         self.name, self.v6, self.pre, self.packets, self.local = name, v6, pre, packets, local
         self.text = zeroed(text)
+        m = re.search(r'^# fallback: (\w+)', text, re.M)
+        self.fallback = m.group(1) if m else ''
         self.counted = all(CERTAIN.search(line) for line in text.splitlines()
                            if CHANCE.search(line))
         self.nat = bool(re.search(r'-j (MASQUERADE|SNAT|DNAT|REDIRECT|NETMAP)|type nat', text))
@@ -47,6 +49,9 @@ class Case:
         return cls(os.path.basename(path), text, path.endswith('.v6'), '\n'.join(own), **kw)
 
     def router(self, tag, impl):
+        """A ruleset may say "# fallback: kernel": it need not be compiled."""
+        if impl.real and self.fallback:
+            impl = impl.variant(impl.early, self.fallback)
         r = Router(tag, impl, self.v6, self.consts.ifs, self.consts.hosts())
         if self.pre:
             r.ns.run(['sh', '-c', self.pre], check=False)

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -41,7 +42,7 @@ class Xtjit:
     """One helper behind a socket of its own; variants differ in their environment."""
     real = True
 
-    def __init__(self, base=None, early='off', fallback='refuse'):
+    def __init__(self, base=None, early='off', fallback='refuse', start=True):
         self.base = base or self
         self.early, self.fallback = early, fallback
         self.name = f'early={early}'
@@ -49,6 +50,8 @@ class Xtjit:
         if not base:
             self.dir = tempfile.mkdtemp(prefix='xtjit-test.')
             self.socket = os.path.join(self.dir, 'xtjitd.sock')
+            if start:
+                subprocess.run(self.xtjit('run', '--', 'true'), env=self.env(), check=True)
 
     def variant(self, early='off', fallback='refuse'):
         """The same helper, asked otherwise."""
@@ -65,40 +68,33 @@ class Xtjit:
                     XTJIT_FALLBACK=self.fallback,
                     XTJIT_HELPER=os.path.join(BUILD, 'xtjitd'))
 
-    def pids(self):
-        """The processes that hold our socket: the helper."""
-        r = subprocess.run(['ss', '-lxpHO', 'src', self.base.socket],
-                           capture_output=True, text=True)
-        return sorted({int(p.split(',')[0]) for p in r.stdout.split('pid=')[1:]})
-
     def pid(self):
-        """The helper; 0 if none listens."""
+        """The helper, which listens on our socket; 0 if none does."""
         with socket.socket(socket.AF_UNIX) as s:
             try:
                 s.connect(self.base.socket)
             except OSError:
                 return 0
-        pids = self.pids()
-        return pids[0] if pids else 0
+            return struct.unpack('3i', s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
 
     def kill(self, sig=signal.SIGKILL):
-        for p in self.pids():
-            try:
-                os.kill(p, sig)
-            except ProcessLookupError:
-                pass
+        """Signals the helper, if there is one: its process id, or 0."""
+        pid = self.pid()
+        try:
+            pid and os.kill(pid, sig)
+        except ProcessLookupError:
+            return 0
+        return pid
 
     def close(self):
         """
         Ends the helper, after the namespaces were deleted.  It should let go of
         them by itself; what it leaves behind goes by hand.
         """
-        pids = self.pids()
         wait(lambda: not self.left(), 5)
-        self.kill(signal.SIGTERM)
-        wait(lambda: not any(map(alive, pids)), 3)
-        for p in filter(alive, pids):
-            os.kill(p, signal.SIGKILL)
+        pid = self.kill(signal.SIGTERM)
+        if pid and not wait(lambda: not alive(pid), 3):
+            os.kill(pid, signal.SIGKILL)
         for p in self.left():
             shutil.rmtree(p, ignore_errors=True) if os.path.isdir(p) else os.unlink(p)
         unmount_below(self.base.dir)

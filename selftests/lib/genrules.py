@@ -100,10 +100,7 @@ class Rules:
         return f'-m udp {self.ports("udp")}'.strip()
 
     def sctp(self):
-        r = self.r
-        chunks = r.choice(('', '--chunk-types any DATA,INIT', '--chunk-types only INIT',
-                           f'{self.no()}--chunk-types any ABORT'))
-        return f'-m sctp {self.ports("sctp")} {chunks}'.strip()
+        return f'-m sctp {self.ports("sctp")}'.strip()
 
     def icmp(self):
         kind = self.r.choice((1, 3, 4, 128, 129) if self.v6 else (0, 3, 8, 11, '3/1'))

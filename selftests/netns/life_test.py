@@ -274,6 +274,20 @@ def test_namespace(t, impl, v6):
         r.close()
 
 
+def test_born_inside(t):
+    """A helper that was started in a namespace does not hold it."""
+    impl = dut.Xtjit(start=False)
+    r = Router('b', impl, False)
+    try:
+        r.restore(DEVICES)
+        r.ns.delete()
+        t.ok(dut.wait(lambda: 'p0' not in r.peer.devices() and not impl.left(), 6),
+             'the namespace in which the helper was started can be deleted', impl.left())
+    finally:
+        r.close()
+        impl.close()
+
+
 def main():
     t = tap.Tap()
     impls = dut.make(fallback='refuse')
@@ -285,6 +299,8 @@ def main():
                 t.guard('namespace', test_namespace, t, impl, v6)
         for impl in impls[1:]:
             t.guard('writers', test_writers, t, impl)
+        if impls[1].real:
+            t.guard('started inside', test_born_inside, t)
     finally:
         impls[1].close()
     return t.done()

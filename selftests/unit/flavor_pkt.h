@@ -4,7 +4,7 @@
  * on the one network (in0) to this machine, unless words say otherwise:
  *
  *   tcp udp icmp TYPE CODE proto N		what follows the IP header
- *   saddr A daddr A sport N dport N flags N ttl N tos N mark is not on the wire
+ *   saddr A daddr A sport N dport N flags N ttl N tos N
  *   forward					to a host on the other network (out0)
  *   back					from there, to the neighbour; arrives on out0
  *   payload N					bytes behind the transport header
@@ -370,21 +370,39 @@ static void build_frame(const struct spec *s, struct packet *p)
 	p->len = at + p->l3len + s->pad - s->cut;
 }
 
+/* What no word has set. */
+static void defaults(struct spec *s, const struct packet *p)
+{
+	static const char *const addrs[2][3] = {
+		{ "10.0.0.2", "10.1.0.2", "10.0.0.1" },
+		{ "2001:db8::2", "2001:db8:1::2", "2001:db8::1" },
+	};
+	const char *const *a = addrs[s->v6];
+
+	if (!s->saddr[0])
+		strcpy(s->saddr, p->back ? a[1] : a[0]);
+	if (!s->daddr[0])
+		strcpy(s->daddr, p->back ? a[0] : p->forward ? a[1] : a[2]);
+	if (!memcmp(s->dmac, "\0\0\0\0\0", 6))
+		memcpy(s->dmac, p->back ? mac_out : mac_in, 6);
+}
+
 /* The frame of the words in @words, which are spoiled; false: no such packet. */
+__attribute__((unused))
 static bool packet_build(struct packet *p, bool v6, char *words)
 {
 	struct spec s = {
 		.v6 = v6, .proto = 17, .ttl = 64, .sport = 1024, .dport = 53, .l4 = -1,
 		.flags = 2, .smac = { 2, 0, 0, 0, 0, 0x10 },
 	};
-	char *save, *w;
+	char *save = NULL, *w;
 
 	memset(p, 0, sizeof(*p));
 	for (w = strtok_r(words, " \t\n", &save); w; w = strtok_r(NULL, " \t\n", &save))
-		if (!strcmp(w, "forward") || !strcmp(w, "back"))
-			simple_word(&s, p, w);
-		else if (!memcpy(s.dmac, mac_in, 6) || !word(&s, p, w, &save))
+		if (!word(&s, p, w, &save))
 			return false;
+	defaults(&s, p);
+	build_frame(&s, p);
 	return true;
 }
 
