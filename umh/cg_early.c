@@ -131,6 +131,23 @@ void cg_early_drop(struct cg *g, int table, __u32 counter)
 	cg_goto(g, g->tabs[table].tail);
 }
 
+/*
+ * What counts here runs in softirq: nothing else on this CPU that counts comes
+ * between a load and its store, but on PREEMPT_RT.
+ */
+static void add(struct cg *g, int off, int value)
+{
+	struct emit *e = &g->e;
+
+	if (kernel_preempt_rt()) {
+		atomic(e, U64, BPF_ADD, R0, off, value);
+		return;
+	}
+	ld(e, U64, R2, R0, off);
+	alu(e, BPF_ADD, R2, value);
+	st(e, U64, R0, off, R2);
+}
+
 /* Counter r3 of the table, in this CPU's; spoils r0 to r5, r9. */
 static void add_counter(struct cg *g, const struct table_maps *m)
 {
@@ -143,8 +160,8 @@ static void add_counter(struct cg *g, const struct table_maps *m)
 	alui(e, BPF_LSH, R9, 4);
 	alu(e, BPF_ADD, R0, R9);
 	movi(e, R1, 1);
-	atomic(e, U64, BPF_ADD, R0, 0, R1);
-	atomic(e, U64, BPF_ADD, R0, 8, R8);
+	add(g, 0, R1);
+	add(g, 8, R8);
 	place(e, out);
 }
 

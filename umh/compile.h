@@ -33,6 +33,7 @@ struct limit_cost {
 struct limit_cost limit_cost(const struct ir_limit *l);
 __u32 limit_credits_per_jiffy(void);
 __u32 kernel_hz(void);		/* ticks a second */
+bool kernel_preempt_rt(void);
 
 /* Creates them, buckets full. 0 or a negative errno. */
 int table_maps_create(struct table_maps *m, const struct ir_table *t, struct xt_err *err);

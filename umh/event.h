@@ -27,7 +27,8 @@ enum event_kind {
 enum event_ct {
 	EVENT_CT_NONE,		/* no conntrack entry: INVALID, UNTRACKED */
 	EVENT_CT_ENTRY,
-	EVENT_CT_DNAT,		/* original direction, IPS_DST_NAT, and: not IPS_CONFIRMED, or IPS_SRC_NAT */
+	/* original direction, IPS_DST_NAT, and: not IPS_CONFIRMED, or IPS_SRC_NAT */
+	EVENT_CT_DNAT,
 };
 
 struct event {
@@ -47,7 +48,7 @@ struct event {
 	__u32 in_ifindex, out_ifindex;	/* 0: none */
 	__u32 uid, gid;		/* of the socket, where has_sk */
 	__u8 has_sk;		/* there is a socket with a file (LOG --log-uid) */
-	/* skb_csum_unnecessary(), or ip_summed is CHECKSUM_COMPLETE and the hook not INPUT */
+	/* skb_csum_unnecessary(), or CHECKSUM_COMPLETE and the hook is not INPUT */
 	__u8 csum_ok;
 	__u16 in_type;		/* skb->dev->type: ARPHRD_* */
 	__u16 hh_len;		/* skb->dev->hard_header_len */

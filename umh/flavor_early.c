@@ -334,14 +334,33 @@ static void meta(struct cg *g, __u32 up)
 	}
 }
 
+/* What is not set for every packet: absent means 0. */
+static void defaults(struct cg *g)
+{
+	static const enum cg_slot slots[] = {
+		SLOT_HOOK, SLOT_PC, SLOT_FRAGOFF, SLOT_NMATCH, SLOT_CTDONE, SLOT_ICMPERR,
+	};
+	static const enum ir_field fields[] = {
+		IR_FRAGOFF, IR_SPORT, IR_DPORT, IR_ICMP, IR_TCPFLAGS, IR_PKTTYPE,
+	};
+
+	for (unsigned int i = 0; i < sizeof(slots) / sizeof(slots[0]); i++)
+		if (g->slot[slots[i]] >= 0)
+			sti(&g->e, U64, R10, g->slot[slots[i]] - g->frame, 0);
+	for (unsigned int i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		if (g->field[fields[i]] >= 0)
+			sti(&g->e, U64, R10, g->field[fields[i]] - g->frame, 0);
+	for (int i = 0; i < 16 && g->slot[SLOT_OFACE] >= 0; i += 8)
+		sti(&g->e, U64, R10, g->slot[SLOT_OFACE] + i - g->frame, 0);
+}
+
 /* The conditional jumps of a prologue are short: "up" is at its end. */
 static void prologue(struct cg *g)
 {
 	struct emit *e = &g->e;
 	__u32 up = new_label(e), go = new_label(e);
 
-	for (int i = 0; i < g->frame; i += 8)
-		sti(e, U64, R10, i - g->frame, 0);
+	defaults(g);
 	mov(e, R6, R1);
 	frame(g, up);
 	if (cg_v6(g))

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <linux/netfilter_ipv4/ipt_REJECT.h>
+#include <linux/netfilter_ipv6/ip6t_REJECT.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ext.h"
 #include "gen.h"
+#include "kernel_xt.h"
 #include "helper.h"
 
 #define BLOB_MAGIC	0x746a7867	/* "xtjg" */
@@ -205,11 +209,37 @@ static int load(struct gen *g, __u64 netns, struct xt_err *err)
 	return ret ? xt_fail(err, ret, "program: %s", strerror(-ret)) : 0;
 }
 
+/*
+ * The kernel's own TCP resets belong to the connection that they reset, and so
+ * pass through its nat table; those of the helper cannot.
+ */
+static int resets_and_nat(const struct gen *g, struct xt_err *err)
+{
+	const struct xt_family *f = g->ir.family;
+	int reset = f == &xt_family_ip6 ? IP6T_TCP_RESET : IPT_TCP_RESET;
+
+	if (!kxt_listed(f, "nat"))
+		return 0;
+	for (__u32 c = 0; c < g->ir.nchains; c++)
+		for (__u32 i = 0; i < g->ir.chains[c].nrules; i++) {
+			const struct ir_rule *r = &g->ir.chains[c].rules[i];
+
+			if (r->action == IR_A_REJECT && (int)r->arg == reset)
+				return xt_fail(err, -EOPNOTSUPP,
+					       "%s %s rule %u: target \"REJECT\" with tcp-reset, and nat in use: the resets have to pass through it",
+					       g->ir.table->name, g->ir.chains[c].name,
+					       xt_rule_number(&g->rs, r->counter));
+		}
+	return 0;
+}
+
 /* Whatever the verifier or a map says: the ruleset was right, so the kernel can have it. */
 enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err)
 {
-	int ret = load(g, netns, err);
+	int ret = resets_and_nat(g, err);
 
+	if (!ret)
+		ret = load(g, netns, err);
 	if (!ret)
 		return GEN_OK;
 	return ret == -ENOMEM || ret == -EPERM ? GEN_REFUSED : GEN_UNCOMPILED;
@@ -369,6 +399,11 @@ void gen_add(struct gen *g, __u64 id, const struct xt_counters *add)
 		to->sum[i].bcnt = from->sum[i].bcnt + add[i].bcnt;
 	}
 	__atomic_store_n(&h->valid, !(h->valid & 1), __ATOMIC_RELEASE);
+}
+
+bool gen_nat_conflict(const struct gen *g, struct xt_err *err)
+{
+	return g->decoded && resets_and_nat(g, err);
 }
 
 bool gen_added(const struct gen *g, __u64 id)

@@ -6,6 +6,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,6 +34,13 @@ __u32 kernel_hz(void)
 	if (clock_getres(CLOCK_MONOTONIC_COARSE, &t) || !t.tv_nsec)
 		return 250;
 	return (1000000000u + t.tv_nsec / 2) / t.tv_nsec;
+}
+
+bool kernel_preempt_rt(void)
+{
+	struct utsname u;
+
+	return !uname(&u) && strstr(u.version, "PREEMPT_RT");
 }
 
 /* POW2_BELOW32(MAX_CPJ) */

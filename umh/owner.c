@@ -9,6 +9,7 @@
 #include "journal.h"
 #include "kernel_xt.h"
 #include "owner.h"
+#include "space.h"
 
 /* A move that is going on. */
 struct move {
@@ -216,10 +217,9 @@ static int fill_kernel(struct move *m, const struct xt_replace_hdr *h, const voi
 }
 
 int owner_give(struct table *t, const struct xt_replace_hdr *h, const void *entries,
-	       enum why why, const char *text, __u64 id, struct xt_counters **old,
-	       struct xt_err *err)
+	       enum why why, const char *text, bool carry, __u64 id,
+	       struct xt_counters **old, struct xt_err *err)
 {
-	bool release = why == WHY_RELEASED;
 	struct kxt_table k;
 	struct move m;
 	int ret;
@@ -236,7 +236,7 @@ int owner_give(struct table *t, const struct xt_replace_hdr *h, const void *entr
 	}
 	kxt_free(&k);
 	make_gates(&m, h, entries);
-	ret = move_begin(&m, release ? J_RELEASE : J_GIVE, id, release ? t->cur->ncounters : 0,
+	ret = move_begin(&m, carry ? J_RELEASE : J_GIVE, id, carry ? t->cur->ncounters : 0,
 			 h->num_entries, err);
 	if (ret)
 		goto fail;
@@ -394,10 +394,28 @@ int owner_release(struct table *t, struct call *c, struct xt_err *err)
 	if (!t->cur->decoded)
 		return xt_fail(err, -EIO, "%s: its rules cannot be read", t->row->name);
 	ret = owner_give(t, &t->cur->h, t->cur->rs.blob, WHY_RELEASED,
-			 "released by the administrator", c->req.id, &old, err);
+			 "released by the administrator", true, c->req.id, &old, err);
 	if (!ret)
 		free(old);
 	return ret;
+}
+
+void owner_nat_came(struct space *s, const struct xt_family *f)
+{
+	for (int i = 0; i < XT_TABLES; i++) {
+		struct table *t = space_table(s, f, f->tables[i].name);
+		struct xt_err why = {}, err = {};
+		struct xt_counters *old;
+
+		if (!table_is_xtjit(t) || !t->cur || !gen_nat_conflict(t->cur, &why))
+			continue;
+		if (owner_give(t, &t->cur->h, t->cur->rs.blob, WHY_UNCOMPILED, why.text, true, 0,
+			       &old, &err))
+			xt_log("%s %s: stays xtjit's, next to nat: %s", f->name, t->row->name,
+			       err.text);
+		else
+			free(old);
+	}
 }
 
 void owner_recover(struct table *t)

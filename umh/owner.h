@@ -28,13 +28,16 @@ int owner_repeated(struct table *t, struct call *c);
 
 /*
  * From xtjit to the kernel, with the ruleset @h, @entries, for @why and @text.
- * *old (malloc()ed): xtjit's last counters, t->cur->ncounters of them; for
- * WHY_RELEASED they go to the kernel, too.  A negative errno (the kernel's, if
+ * *old (malloc()ed): xtjit's last counters, t->cur->ncounters of them; with
+ * @carry they go to the kernel, too.  A negative errno (the kernel's, if
  * it refuses the ruleset) before anything has changed.
  */
 int owner_give(struct table *t, const struct xt_replace_hdr *h, const void *entries,
-	       enum why why, const char *text, __u64 id, struct xt_counters **old,
-	       struct xt_err *err);
+	       enum why why, const char *text, bool carry, __u64 id,
+	       struct xt_counters **old, struct xt_err *err);
+
+/* The namespace has a nat table now: gives away what cannot be exact next to it. */
+void owner_nat_came(struct space *s, const struct xt_family *f);
 
 /*
  * From the kernel to xtjit, with the compiled @g, which is the callee's in any

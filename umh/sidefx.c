@@ -13,7 +13,8 @@
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE	71
 #endif
-#define ALL_NETNS	"/proc/sys/net/netfilter/nf_log_all_netns"	/* of the initial one only */
+/* Seen in the initial namespace only. */
+#define ALL_NETNS	"/proc/sys/net/netfilter/nf_log_all_netns"
 #define KMSG_MAX	976	/* the longest line that /dev/kmsg takes in every version */
 
 static struct sidefx_stats stats;

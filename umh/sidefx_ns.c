@@ -8,6 +8,7 @@
 #include <linux/filter.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@
 
 static struct ns_ctx table[NS_MAX];	/* used is 0: free */
 static int self_map = -1;
+static bool wide_prefixes;
 
 __u64 now_ms(void)
 {
@@ -35,11 +37,6 @@ __u64 now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
-}
-
-void ns_init(int map)
-{
-	self_map = map;
 }
 
 static __u64 sock_cookie(int fd)
@@ -169,6 +166,37 @@ static void read_sysctls(struct ns_sysctl *s)
 	s->inbound_ifaddr = read_number("ipv4/icmp_errors_use_inbound_ifaddr", 0);
 	s->ratelimit6 = read_number("ipv6/icmp/ratelimit", 1000);
 	s->limit6 = !read_text("ipv6/icmp/ratemask", list, sizeof(list)) || in_list(list, 1);
+}
+
+/*
+ * Kernels that allow more ICMPv6 errors to wider prefixes have a default of one
+ * a second in a namespace that is just made; those that do not, of ten.
+ */
+static bool probe_wide_prefixes(void)
+{
+	int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	bool wide = !kernel_since(7, 0);
+
+	if (home < 0)
+		return wide;
+	if (!unshare(CLONE_NEWNET)) {
+		wide = read_number("ipv6/icmp/ratelimit", wide ? 1000 : 100) >= 1000;
+		if (setns(home, CLONE_NEWNET))
+			abort();	/* nothing else may run in that one */
+	}
+	close(home);
+	return wide;
+}
+
+void ns_init(int map)
+{
+	self_map = map;
+	wide_prefixes = probe_wide_prefixes();
+}
+
+bool ns_wide_prefixes(void)
+{
+	return wide_prefixes;
 }
 
 struct ns_ctx *ns_get(__u64 cookie)

@@ -199,6 +199,8 @@ struct ns_ctx *ns_get(__u64 cookie);
 int ns_socket(struct ns_ctx *ns, enum ns_sock kind, bool related);
 const struct link_info *ns_link(struct ns_ctx *ns, __u32 ifindex);
 void ns_init(int self_map);
+/* True: icmp/ratelimit is shorter for destinations whose route has a wider prefix. */
+bool ns_wide_prefixes(void);
 
 /* sidefx_reject.c: 0: sent; or why not. */
 enum reject_result { REJECT_SENT, REJECT_NO_ANSWER, REJECT_LIMITED, REJECT_FAILED };

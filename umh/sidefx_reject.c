@@ -15,8 +15,8 @@
 
 #include "sidefx_priv.h"
 
-#define IFINDEX_LO	1	/* LOOPBACK_IFINDEX, in every namespace */
-#define DUMMY_SADDR	0xc0000008	/* 192.0.0.8, INADDR_DUMMY: a host without an address */
+#define IFINDEX_LO	1		/* LOOPBACK_IFINDEX, in every namespace */
+#define DUMMY_SADDR	0xc0000008	/* INADDR_DUMMY, of a host without an address */
 
 /* One answer on its way. */
 struct answer {
@@ -332,7 +332,7 @@ static enum reject_result icmp6_limit(struct answer *a, const struct route *r,
 {
 	__u32 timeout = a->ns->sysctl.ratelimit6;
 
-	if (fib->dst_len < 128)
+	if (ns_wide_prefixes() && fib->dst_len < 128)
 		timeout >>= (128 - fib->dst_len) >> 5;
 	if (r->oif != IFINDEX_LO && !peer_allows(a, timeout))
 		return REJECT_LIMITED;

@@ -215,8 +215,11 @@ static int meet_nat(struct table *t, struct xt_err *err)
 			       "%s nat: is the kernel's own, and this kernel has none",
 			       t->family->name);
 	kxt_free(&k);
-	return table_make_words(t, GATE_KERNEL, WHY_NAT,
-				"address translation is done by the kernel's own table", err);
+	ret = table_make_words(t, GATE_KERNEL, WHY_NAT,
+			       "address translation is done by the kernel's own table", err);
+	if (!ret)
+		owner_nat_came(t->space, t->family);
+	return ret;
 }
 
 static bool kernel_has_rules(const struct table *t)
@@ -416,7 +419,7 @@ static int give(struct table *t, struct call *c, const struct xt_replace_hdr *h,
 
 	memcpy(why, c->err.text, sizeof(why));
 	memset(&c->err, 0, sizeof(c->err));
-	ret = owner_give(t, h, entries, WHY_UNCOMPILED, why, c->req.id, &old, &c->err);
+	ret = owner_give(t, h, entries, WHY_UNCOMPILED, why, false, c->req.id, &old, &c->err);
 	if (ret)
 		return ret;
 	c->out = old;

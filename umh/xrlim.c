@@ -91,5 +91,6 @@ bool xrlim_global_allow(struct xrlim_global *g, __u32 per_sec, __u32 burst, __u6
 
 void xrlim_global_consume(struct xrlim_global *g)
 {
-	g->credit -= random32() % 3;	/* one on average: an exact count would tell of other answers */
+	/* one on average: an exact count would tell others how many were sent */
+	g->credit -= random32() % 3;
 }

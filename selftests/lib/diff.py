@@ -31,6 +31,8 @@ class Case:
         self.text = zeroed(text)
         m = re.search(r'^# fallback: (\w+)', text, re.M)
         self.fallback = m.group(1) if m else ''
+        m = re.search(r'^# early: (.+)', text, re.M)
+        self.early = m.group(1) if m else ''	# what `xtjit status` must say of it
         self.counted = all(CERTAIN.search(line) for line in text.splitlines()
                            if CHANCE.search(line))
         self.nat = bool(re.search(r'-j (MASQUERADE|SNAT|DNAT|REDIRECT|NETMAP)|type nat', text))
@@ -155,8 +157,19 @@ class Outcome:
         router.inject(frames)
         self.errnos = router.local(ops)
         router.settle()
+        self.early = early_stage(router)
         self.save = router.save()
         self.frames = router.captured()
+
+
+def early_stage(router):
+    """What `xtjit status` says of the early stage; '' if it is off."""
+    impl = router.impl
+    if not impl.real or impl.early == 'off':
+        return ''
+    text = router.ns.run(impl.xtjit('status'), env=impl.env()).stdout
+    m = re.search(f"^early {'ip6' if router.v6 else 'ip'}: (.*)", text, re.M)
+    return m.group(1) if m else ''
 
 
 def compare(case, ref, dut):
@@ -164,6 +177,10 @@ def compare(case, ref, dut):
     if dut.refused:
         return [f'refused: {dut.refused[:600]}']
     out = compare_save(ref.save, dut.save, case.counted)
+    if dut.early and dut.early != (case.early or dut.early):
+        out.append(f'early stage: {dut.early}, not: {case.early}')
+    elif 'code generation' in dut.early or 'verifier' in dut.early or 'load' in dut.early:
+        out.append(f'early stage: {dut.early}')
     if case.counted:
         out += compare_frames(case, ref.frames, dut.frames)
         out += [f'local send {i}: errno {a}, {b}'

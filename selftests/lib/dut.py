@@ -6,7 +6,6 @@ XTJIT_DUT=kernel in the environment lets the kernel stand in for xtjit: then a
 differential test compares the kernel with itself, which checks the test.
 """
 import os
-import re
 import shutil
 import signal
 import socket
@@ -133,11 +132,11 @@ def unmount_below(path):
 
 def pins(cookies):
     """Paths on bpffs that name one of the namespaces, the outermost ones."""
-    names = {str(c) for c in cookies} | {f'{c:x}' for c in cookies}
+    names = {f'{c:x}' for c in cookies}
     out = []
     for top, dirs, files in os.walk(PINS):
         for n in list(dirs) + files:
-            if set(re.split(r'[^0-9a-f]', n)) & names:
+            if n in names:
                 out.append(os.path.join(top, n))
                 if n in dirs:
                     dirs.remove(n)

@@ -130,24 +130,9 @@ class Triangle:
                 return 'garbage'
         return 'echo'
 
-    def ping(self, src, dst, count=1, wait=0.4, size=32):
-        proto = socket.IPPROTO_ICMPV6 if self.v6 else socket.IPPROTO_ICMP
-        with self.hosts[src].socket(self.family, socket.SOCK_RAW, proto) as s:
-            s.settimeout(wait)
-            return attempt(lambda: self.ping_echo(s, src, dst, count, size))
-
-    def ping_echo(self, s, src, dst, count, size):
-        b, a = pkt.Builder(self.v6), self.addr
-        s.connect((a[dst], 0))
-        for i in range(count):
-            rest = struct.pack('!HH', 77, i)
-            s.send(b.icmp(a[src], a[dst], 128 if self.v6 else 8, 0, rest, b'p' * size))
-            while True:
-                got = s.recv(65536)
-                got = got if self.v6 else got[20:]
-                if got[0] == (129 if self.v6 else 0) and got[4:8] == rest:
-                    break
-        return 'echo'
+    def ping(self, src, dst, count=1):
+        a = self.addr
+        return ping(self.hosts[src], a[src], a[dst], count)
 
     def pmtu(self, src, dst, port, size=1400):
         """A datagram that must not be fragmented; the error that comes back for it."""
@@ -164,6 +149,30 @@ class Triangle:
             s.close()
         for h in self.hosts.values():
             h.delete()
+
+
+def ping(ns, src, dst, count=1, wait=0.4, size=32):
+    """'echo' if all pings were answered, else what came instead."""
+    v6 = ':' in dst
+    family, proto = ((socket.AF_INET6, socket.IPPROTO_ICMPV6) if v6
+                     else (socket.AF_INET, socket.IPPROTO_ICMP))
+    with ns.socket(family, socket.SOCK_RAW, proto) as s:
+        s.settimeout(wait)
+        s.bind((src, 0))
+        return attempt(lambda: ping_echo(s, src, dst, v6, count, size))
+
+
+def ping_echo(s, src, dst, v6, count, size):
+    s.connect((dst, 0))
+    for i in range(count):
+        rest = struct.pack('!HH', 77, i)
+        s.send(pkt.Builder(v6).icmp(src, dst, 128 if v6 else 8, 0, rest, b'p' * size))
+        while True:
+            got = s.recv(65536)
+            got = got if v6 else got[20:]
+            if got[0] == (129 if v6 else 0) and got[4:8] == rest:
+                break
+    return 'echo'
 
 
 def attempt(fn):

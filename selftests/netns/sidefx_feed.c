@@ -75,7 +75,8 @@ static void print_stats(void)
 {
 	const struct sidefx_stats *s = sidefx_get_stats();
 
-	printf("logged %llu other %llu failed %llu rejected %llu none %llu limited %llu rfailed %llu bad %llu\n",
+	printf("logged %llu other %llu failed %llu rejected %llu none %llu limited %llu "
+	       "rfailed %llu bad %llu\n",
 	       s->logged, s->log_other_netns, s->log_failed, s->rejected, s->reject_none,
 	       s->reject_limited, s->reject_failed, s->bad);
 	fflush(stdout);

@@ -437,7 +437,34 @@ def test_limits(b):
         ok(all(35 <= n < 130 for n in (len(theirs), len(ours))),
            "many destinations, IPv%d: some are not answered" % (6 if v6 else 4),
            "kernel %d, ours %d" % (len(theirs), len(ours)))
+    test_rate(b)
     no_limits(b)
+
+
+def test_rate(b):
+    """The answers of one and a half seconds: six, and then one each 400 ms."""
+    b.net.sysctl("net/ipv4/icmp_ratelimit", 400)
+    b.net.sysctl("net/ipv6/icmp/ratelimit", 400)
+    for v6, name in ((False, "icmp-port-unreachable"), (True, "icmp6-port-unreachable")):
+        src, dst = ENDS["INPUT"][2 if v6 else 1]
+        pkt = (ip6 if v6 else ip4)(src, dst, UDP, udp(src, dst, 6200, 53))
+
+        def send(feed=lambda: time.sleep(0.02)):
+            end = time.monotonic() + 1.5
+            while time.monotonic() < end:
+                b.send(pkt)
+                feed()
+
+        def feed():
+            for record in b.nflog.drain(0.02):
+                b.feeder.feed(event(record, REJECT, b.names, 4 if v6 else 3))
+        time.sleep(2.5)     # all buckets full
+        theirs = b.kernel(v6, "INPUT", name, send)
+        b.rules(v6, "INPUT", ["NFLOG --nflog-group 7", "DROP"])
+        ours = b.answers(lambda: send(feed))
+        b.clear(v6, "INPUT")
+        ok(len(theirs) >= 8 and abs(len(theirs) - len(ours)) <= 2,
+           "answers in 1.5 s, IPv%d: %d" % (6 if v6 else 4, len(theirs)), "ours %d" % len(ours))
 
 
 def test_dnat(b):
@@ -520,8 +547,9 @@ def odd6(src, dst):
             p.append(ip6(src, dst, ICMP6, icmp(src, dst, t, 0, b"\0\1\5\xdc", inner[:n])))
     opt8 = b"\0\1\4\0\0\0\0"
     ah = b"\4" + b"\0\0\1\2\3\4" + b"\0" * 16
-    for ext in ([(0, opt8), (43, opt8)], [frag6(0, 1)], [frag6(1600, 0)], [frag6(1600, 0), (60, opt8)],
-                [frag6(8, 1), (51, ah)], [(51, ah)], [(60, opt8), (51, ah)]):
+    for ext in ([(0, opt8), (43, opt8)], [frag6(0, 1)], [frag6(1600, 0)],
+                [frag6(1600, 0), (60, opt8)], [frag6(8, 1), (51, ah)], [(51, ah)],
+                [(60, opt8), (51, ah)]):
         for proto, body in ((TCP, tcp(src, dst, 1, 2)), (UDP, udp(src, dst, 1, 2)[:5]),
                             (50, b"\1\2\3\4" * 3), (50, b"\1\2"), (59, b""), (ICMP6, b"\x80\0")):
             p.append(ip6(src, dst, proto, body, ext=ext))
@@ -543,7 +571,8 @@ def test_log(b):
     try:
         for hook, (frm, v4, v6) in ENDS.items():
             for opts in ("", all_opts, "--log-macdecode " + all_opts):
-                for is6, ends, make in ((False, v4, (packets4, odd4)), (True, v6, (packets6, odd6))):
+                for is6, ends, make in ((False, v4, (packets4, odd4)),
+                                        (True, v6, (packets6, odd6))):
                     pkts = [(frm, p) for m in make for p in m(*ends)]
                     if not is6 and hook != "OUTPUT":
                         pkts += [(frm, p) for p in options4(*ends)]
@@ -593,8 +622,8 @@ def main():
         b = Bench(tmp)
         try:
             no_limits(b)
-            for test in (test_kinds, test_options, test_destinations, test_local, test_rules, test_mark,
-                         test_limits, test_log, test_sources, test_dnat, test_refs):
+            for test in (test_kinds, test_options, test_destinations, test_local, test_rules,
+                         test_mark, test_limits, test_log, test_sources, test_dnat, test_refs):
                 if not only or test.__name__[5:] in only:
                     test(b)
         finally:

@@ -284,7 +284,8 @@ static void test_random(void)
 	for (int i = 0; i < 300000; i++) {
 		make(&ev, &specs[random() % n]);
 		for (int j = random() % 40; j; j--)
-			ev.data[random() % (j & 1 ? 80 : 400)] = random() % 3 ? random() : random() % 70;
+			ev.data[random() % (j & 1 ? 80 : 400)] =
+				random() % 3 ? random() : random() % 70;
 		ev.csum_ok = random();
 		ev.flags = random();
 		ev.has_ct = random() % 3;

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What compiled programs do to packets: each case of flavor_cases
+ * (flavor_case.h) by the exact stage alone, and with the early stage before
+ * it, which must not be noticed but by speed.
+ *
+ * usage: flavor_test [-v] [CASES [NAME]]
+ */
+#include "flavor_case.h"
+#include "nfct.h"
+#include "tap.h"
+
+enum mode { RUN_EXACT, RUN_XDP, LIVE_EXACT, LIVE_XDP, LIVE_TC, NMODES };
+
+static const char *const mode_name[NMODES] = {
+	"exact, run", "XDP, run", "exact, live", "XDP, live", "TC, live",
+};
+
+/* The programs of a case in one mode. */
+struct loaded {
+	const struct test_case *c;
+	enum mode mode;
+	struct table_maps maps[CASE_TABLES];
+	int exact[CASE_TABLES], nexact;
+	int early;		/* -1: would drop nothing */
+	int links[CASE_TABLES * 3 + NET_DEVS], nlinks;
+};
+
+static bool verbose;
+
+static bool is_live(enum mode m)
+{
+	return m >= LIVE_EXACT;
+}
+
+static bool load_early(struct loaded *l, struct xt_err *err)
+{
+	const struct compile_env env = { .ring = net.ring, .self = net.self };
+	const struct test_case *c = l->c;
+	struct early_table t[CASE_TABLES];
+
+	l->early = -1;
+	if (l->mode == RUN_EXACT || l->mode == LIVE_EXACT)
+		return true;
+	for (int i = 0; i < c->ntables; i++)
+		t[i] = (struct early_table){ .ir = &c->ir[i], .maps = &l->maps[i] };
+	l->early = compile_early(l->mode == LIVE_TC ? EARLY_TC : EARLY_XDP, c->ir[0].family, t,
+				 c->ntables, &c->facts, &env, err);
+	return l->early >= 0 || l->early == -ENOENT;
+}
+
+static bool attach_all(struct loaded *l, struct xt_err *err)
+{
+	for (int t = 0; t < l->nexact; t++) {
+		const struct ir_table *ir = &l->c->exact[t];
+		int got;
+
+		for (int h = NF_INET_PRE_ROUTING; h <= NF_INET_FORWARD; h++) {
+			if (ir->base_chain[h] < 0)
+				continue;
+			l->links[l->nlinks] = attach_nf(l->exact[t], ir->family->nfproto, h,
+							ir->table->prio[h], &got, err);
+			if (l->links[l->nlinks++] < 0)
+				return false;
+		}
+	}
+	for (int d = 0; l->early >= 0 && d < NET_DEVS; d++) {
+		if (l->mode == LIVE_TC && attach_tc(l->early, net.ifindex[d], err))
+			return false;
+		if (l->mode == LIVE_XDP) {
+			l->links[l->nlinks] = attach_xdp(l->early, net.ifindex[d], err);
+			if (l->links[l->nlinks++] < 0)
+				return false;
+		}
+	}
+	return true;
+}
+
+static bool load_case(struct loaded *l, const struct test_case *c, enum mode mode,
+		      struct xt_err *err)
+{
+	const struct compile_env env = { .ring = net.ring, .self = net.self };
+
+	*l = (struct loaded){ .c = c, .mode = mode, .early = -1 };
+	for (int i = 0; i < c->ntables; i++) {
+		l->maps[i].counters = l->maps[i].state = -1;
+		if (table_maps_create(&l->maps[i], &c->ir[i], err))
+			return false;
+		l->exact[i] = compile_exact(&c->exact[i], &l->maps[i], &env, err);
+		if (l->exact[i] < 0)
+			return false;
+		l->nexact++;
+	}
+	if (!load_early(l, err))
+		return false;
+	return !is_live(mode) || attach_all(l, err);
+}
+
+static void unload(struct loaded *l)
+{
+	for (int i = 0; i < l->nlinks; i++)
+		close(l->links[i]);
+	if (l->mode == LIVE_TC && l->early >= 0)
+		for (int d = 0; d < NET_DEVS; d++)
+			detach_tc(net.ifindex[d]);
+	for (int i = 0; i < l->nexact; i++) {
+		close(l->exact[i]);
+		table_maps_close(&l->maps[i]);
+	}
+	if (l->early >= 0)
+		close(l->early);
+}
+
+/* All tables that have a chain at @hook. */
+static int exact_hook(const struct loaded *l, int hook, const struct packet *p)
+{
+	int ret = NF_ACCEPT;
+
+	for (int t = 0; t < l->nexact && ret == NF_ACCEPT; t++)
+		if (l->c->exact[t].base_chain[hook] >= 0)
+			ret = run_nf(l->exact[t], l->c->v6, hook, p);
+	return ret;
+}
+
+static enum verdict run_step(const struct loaded *l, const struct step *s, bool *early)
+{
+	int ret;
+
+	if (l->early >= 0) {
+		ret = run_xdp(l->early, &s->p);
+		*early = ret == XDP_DROP;
+		if (ret != XDP_PASS)
+			return ret == XDP_DROP ? V_DROP : V_BAD;
+	}
+	if (s->verdict == V_BAD)
+		return V_BAD;
+	if (s->hook >= 0) {
+		ret = exact_hook(l, s->hook, &s->p);
+	} else {
+		ret = exact_hook(l, NF_INET_PRE_ROUTING, &s->p);
+		if (ret == NF_ACCEPT)
+			ret = exact_hook(l, s->p.forward || s->p.back ? NF_INET_FORWARD :
+									NF_INET_LOCAL_IN, &s->p);
+	}
+	return ret == NF_ACCEPT ? V_ACCEPT : ret == NF_DROP ? V_DROP : V_BAD;
+}
+
+static enum verdict live_step(const struct loaded *l, const struct step *s, bool *early)
+{
+	__u64 first = seen(l->c->v6, SEEN_FIRST), last = seen(l->c->v6, SEEN_LAST);
+
+	if (!inject(&s->p))
+		tap_diag("cannot send: %s", strerror(errno));
+	if (seen(l->c->v6, SEEN_LAST) != last)
+		return V_ACCEPT;
+	if (s->verdict == V_BAD)
+		return V_BAD;
+	*early = seen(l->c->v6, SEEN_FIRST) == first;
+	return V_DROP;
+}
+
+/* Reads all counters of the case's tables. */
+static void counters(const struct loaded *l, __u64 v[CASE_TABLES][CASE_COUNTERS][2])
+{
+	for (int t = 0; t < l->nexact; t++)
+		for (int i = 0; i < CASE_COUNTERS; i++)
+			counter_get(&l->maps[t], i, v[t][i]);
+}
+
+static bool counted(const struct loaded *l, const struct step *s,
+		    __u64 was[CASE_TABLES][CASE_COUNTERS][2],
+		    __u64 is[CASE_TABLES][CASE_COUNTERS][2])
+{
+	bool ok = true;
+
+	for (int t = 0; t < l->nexact; t++)
+		for (int i = 0; i < CASE_COUNTERS; i++) {
+			__u64 n = is[t][i][0] - was[t][i][0], b = is[t][i][1] - was[t][i][1];
+
+			if (n == s->count[t][i] && b == n * s->p.l3len)
+				continue;
+			tap_diag("%s.%d: %llu packets, %llu bytes; not %d of %d",
+				 l->c->ir[t].table->name, i, n, b, s->count[t][i], s->p.l3len);
+			ok = false;
+		}
+	return ok;
+}
+
+static bool step(const struct loaded *l, const struct step *s)
+{
+	static const char *const names[] = { "drop", "accept", "bad" };
+	__u64 was[CASE_TABLES][CASE_COUNTERS][2], is[CASE_TABLES][CASE_COUNTERS][2];
+	bool early = false, ok, must;
+	enum verdict v;
+
+	if (s->sleep) {
+		usleep(s->sleep * 1000);
+		return true;
+	}
+	if (s->hook >= 0 && l->mode != RUN_EXACT)
+		return true;
+	counters(l, was);
+	v = is_live(l->mode) ? live_step(l, s, &early) : run_step(l, s, &early);
+	counters(l, is);
+	must = s->early && l->mode != RUN_EXACT && l->mode != LIVE_EXACT;
+	ok = v == s->verdict && (early || !must) && !(early && s->up);
+	if (!ok || verbose)
+		tap_diag("%s%s", names[v], early ? ", early" : "");
+	ok &= counted(l, s, was, is);
+	if (!ok || verbose)
+		tap_diag("... %s", s->line);
+	return ok;
+}
+
+static void conntrack(const struct test_case *c, bool on)
+{
+	int nfproto = c->v6 ? NFPROTO_IPV6 : NFPROTO_IPV4;
+
+	if (!c->facts.conntrack)
+		return;
+	if (on)
+		nfct_enable(nfproto, NULL);
+	else
+		nfct_disable(nfproto);
+	if (system("conntrack -F >/dev/null 2>&1"))
+		tap_diag("cannot flush conntrack");
+}
+
+static void test(const struct test_case *c, enum mode mode)
+{
+	struct xt_err err = { 0 };
+	struct loaded l;
+	bool ok;
+
+	if (is_live(mode))
+		conntrack(c, true);
+	ok = load_case(&l, c, mode, &err);
+	if (!ok)
+		tap_diag("%s", err.text);
+	for (int i = 0; ok && i < c->nsteps; i++)
+		ok &= step(&l, &c->steps[i]);
+	unload(&l);
+	if (is_live(mode))
+		conntrack(c, false);
+	tap_ok(ok, "%s: %s", c->name, mode_name[mode]);
+}
+
+int main(int argc, char **argv)
+{
+	const char *path = "selftests/unit/flavor_cases", *only;
+	struct xt_err err = { 0 };
+	struct test_case c;
+	char *line = NULL;
+	size_t size = 0;
+	FILE *in;
+	int ret;
+
+	verbose = argc > 1 && !strcmp(argv[1], "-v");
+	argc -= verbose;
+	argv += verbose;
+	if (argc > 1)
+		path = argv[1];
+	only = argc > 2 ? argv[2] : "";
+	in = fopen(path, "re");
+	if (!in || !net_up(&err)) {
+		printf("Bail out! %s\n", in ? err.text : path);
+		return 1;
+	}
+	while ((ret = case_read(in, &c, &line, &size, &err)) > 0) {
+		for (int m = 0; m < NMODES && strstr(c.name, only); m++)
+			if (is_live(m) || !c.live)
+				test(&c, m);
+		case_free(&c);
+	}
+	if (ret < 0) {
+		tap_ok(false, "the cases are well-formed");
+		tap_diag("%s", err.text);
+		case_free(&c);
+	}
+	free(line);
+	fclose(in);
+	return tap_done();
+}
