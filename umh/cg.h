@@ -47,9 +47,10 @@ enum cg_slot {
 	SLOT_SCRATCH,		/* 64 bytes for the library's functions */
 	SLOT_NMATCH,
 	SLOT_MATCHES,		/* CG_MATCHES * 4 bytes */
+	SLOT_COUNTER,		/* early: of the rule that drops */
 	SLOT_CTDONE,		/* early: conntrack was asked, and has no entry */
 	SLOT_ICMPERR,
-	SLOT_SELF,		/* 1, 2: sent by the helper, see struct self_cookies */
+	SLOT_SELF,		/* 1, 2: sent by the helper itself: enum self_kind, 0: no */
 	CG_NSLOTS
 };
 
@@ -106,7 +107,7 @@ extern const struct flavor_ops flavor_netfilter, flavor_xdp, flavor_tc;
 /* A library function, emitted when used. */
 enum cg_lib {
 	LIB_LIMIT, LIB_NTH, LIB_TCPOPT, LIB_TCPMSS, LIB_EVENT,
-	LIB_EXTHDR, LIB_L4, LIB_OWNER, LIB_COMMIT, LIB_CT, LIB_ROUTE, CG_NLIB
+	LIB_EXTHDR, LIB_L4, LIB_OWNER, LIB_COMMIT, LIB_CT, CG_NLIB
 };
 
 struct cg {
@@ -225,7 +226,8 @@ void cg_early_path(struct cg *g);
 void cg_early_drop(struct cg *g, int table, __u32 counter);
 void cg_early_record(struct cg *g, int table, __u32 counter);
 void cg_early_ifindex(struct cg *g, int dst, int ctx);
-void cg_lib_route(struct cg *g);	/* cg_route.c */
+/* cg_route.c: goes to @input or @forward, or to @up if that cannot be told. */
+void cg_route(struct cg *g, __u32 input, __u32 forward, __u32 up);
 /* It can be told from the packet's bytes. */
 bool cg_early_known(const struct ir_pred *p);
 /* As cg_pred() where conntrack or a bucket can tell; false: it cannot be told here. */

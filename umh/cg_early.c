@@ -127,7 +127,7 @@ void cg_early_record(struct cg *g, int table, __u32 counter)
  */
 void cg_early_drop(struct cg *g, int table, __u32 counter)
 {
-	sti(&g->e, U64, R6, g->slot[SLOT_L4OFF], counter);
+	sti(&g->e, U64, R6, g->slot[SLOT_COUNTER], counter);
 	cg_goto(g, g->tabs[table].tail);
 }
 
@@ -178,7 +178,7 @@ static void drop_tail(struct cg *g, int table)
 	if (g->facts->conntrack && strcmp(t->ir->table->name, "raw"))
 		no_entry(g);
 	if (t->maps) {
-		ld_slot(g, R3, SLOT_L4OFF);
+		ld_slot(g, R3, SLOT_COUNTER);
 		add_counter(g, t->maps);
 	}
 	ld(e, U32, R1, R6, g->slot[SLOT_NMATCH]);
@@ -234,21 +234,19 @@ static void accepted(struct cg *g, int t, __u32 up)
 void cg_early_path(struct cg *g)
 {
 	struct emit *e = &g->e;
-	__u32 up = new_label(e), forward = new_label(e);
+	__u32 up = new_label(e), input = new_label(e), forward = new_label(e);
 
 	next_table(g, NF_INET_PRE_ROUTING, 0, g->route);
 	for (int t = 0; t < g->ntabs; t++)
 		accepted(g, t, up);
 	place(e, g->route);
 	if (!g->facts->nat) {
-		mov(e, R1, R7);
-		mov(e, R2, R6);
-		call_label(e, cg_lib(g, LIB_ROUTE));
-		jmpi(e, BPF_JEQ, R0, 0, up);
-		st(e, U64, R6, g->slot[SLOT_HOOK], R0);
-		jmpi(e, BPF_JEQ, R0, NF_INET_FORWARD, forward);
+		cg_route(g, input, forward, up);
+		place(e, input);
+		sti(e, U64, R6, g->slot[SLOT_HOOK], NF_INET_LOCAL_IN);
 		next_table(g, NF_INET_LOCAL_IN, 0, up);
 		place(e, forward);
+		sti(e, U64, R6, g->slot[SLOT_HOOK], NF_INET_FORWARD);
 		next_table(g, NF_INET_FORWARD, 0, up);
 	}
 	place(e, up);
@@ -387,9 +385,6 @@ void cg_lib_early(struct cg *g, enum cg_lib l)
 		break;
 	case LIB_CT:
 		lib_ct(g);
-		break;
-	case LIB_ROUTE:
-		cg_lib_route(g);
 		break;
 	default:
 		g->e.err = g->e.err ?: -EINVAL;

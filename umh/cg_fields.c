@@ -3,6 +3,7 @@
  * struct pkt: a slot for each field that the ruleset looks at, and no other.
  */
 #include <errno.h>
+#include <linux/netfilter.h>
 #include <string.h>
 
 #include "cg.h"
@@ -86,8 +87,10 @@ static void want_rule(struct cg *g, const struct ir_rule *r)
 {
 	for (int i = 0; i < r->npreds; i++)
 		want_pred(g, &r->preds[i]);
-	if (r->action == IR_A_LOG || r->action == IR_A_REJECT)
+	if (r->action == IR_A_LOG || r->action == IR_A_REJECT) {
 		want(&g->slot[SLOT_EVENT]);
+		want(&g->slot[SLOT_SELF]);
+	}
 }
 
 static int slot_size(enum cg_slot s)
@@ -115,15 +118,19 @@ static void give(struct cg *g, short *slot, int size)
 	g->frame += size;
 }
 
+static bool any_chain(const struct cg *g, int hook)
+{
+	for (int t = 0; t < g->ntabs; t++)
+		if (g->tabs[t].ir->base_chain[hook] >= 0)
+			return true;
+	return false;
+}
+
 static void want_early(struct cg *g)
 {
-	static const enum cg_slot always[] = {
-		SLOT_NMATCH, SLOT_MATCHES, SLOT_CTDONE, SLOT_ICMPERR,
-		SLOT_L4OFF, SLOT_L4LEN, SLOT_FRAGOFF,
-	};
-
-	for (unsigned int i = 0; i < sizeof(always) / sizeof(always[0]); i++)
-		want(&g->slot[always[i]]);
+	want(&g->slot[SLOT_NMATCH]);
+	want(&g->slot[SLOT_MATCHES]);
+	want(&g->slot[SLOT_COUNTER]);
 	if (cg_v6(g)) {
 		want(&g->slot[SLOT_PROTO6]);
 		want(&g->field6[IR6_SADDR]);
@@ -134,10 +141,14 @@ static void want_early(struct cg *g)
 		want(&g->field[IR_PROTO]);
 	}
 	want(&g->field[IR_PKTTYPE]);
-	want(&g->field[IR_SPORT]);
-	want(&g->field[IR_DPORT]);
-	want(&g->field[IR_TTL]);
-	want(&g->field[IR_LEN]);
+	if (any_chain(g, NF_INET_FORWARD))
+		want(&g->field[IR_TTL]);
+	if (g->facts->conntrack) {
+		want(&g->slot[SLOT_CTDONE]);
+		want(&g->slot[SLOT_ICMPERR]);
+		want_field(g, IR_SPORT);
+		want_field(g, IR_DPORT);
+	}
 }
 
 int cg_layout(struct cg *g)

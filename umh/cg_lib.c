@@ -20,7 +20,6 @@ static const struct {
 	[LIB_OWNER] = { "owner", CG_CTX_PKT_3 },
 	[LIB_COMMIT] = { "commit", CG_CTX_PKT },
 	[LIB_CT] = { "ct", CG_CTX_PKT },
-	[LIB_ROUTE] = { "route", CG_CTX_PKT },
 };
 
 __u32 cg_lib(struct cg *g, enum cg_lib l)
@@ -146,7 +145,6 @@ static void one(struct cg *g, enum cg_lib l)
 		break;
 	case LIB_COMMIT:
 	case LIB_CT:
-	case LIB_ROUTE:
 		cg_lib_early(g, l);
 		break;
 	default:

@@ -16,7 +16,7 @@
 #define EV(member) ((int)offsetof(struct event, member))
 #define MAX_EXTHDRS 128
 
-/* The conntrack entry; of a new connection with a translated destination, the original one. */
+/* The conntrack entry, and the original destination where the answer will not be translated back. */
 static void event_ct(struct cg *g)
 {
 	struct emit *e = &g->e;
@@ -35,8 +35,11 @@ static void event_ct(struct cg *g)
 	jmpi(e, BPF_JGE, R4, IP_CT_IS_REPLY, none);
 	st(e, U64, R10, -24, R3);
 	kload_member(g, U64, R4, R3, "nf_conn", "status");
-	alui(e, BPF_AND, R4, IPS_DST_NAT | IPS_CONFIRMED);
-	jmpi(e, BPF_JNE, R4, IPS_DST_NAT, none);
+	alui(e, BPF_AND, R4, IPS_DST_NAT | IPS_SRC_NAT | IPS_CONFIRMED);
+	jmpi(e, BPF_JEQ, R4, 0, none);
+	jmpi(e, BPF_JEQ, R4, IPS_DST_NAT | IPS_CONFIRMED, none);
+	alui(e, BPF_AND, R4, IPS_DST_NAT);
+	jmpi(e, BPF_JEQ, R4, 0, none);
 	sti(e, U8, R8, EV(has_ct), EVENT_CT_DNAT);
 	ld(e, U64, R3, R10, -24);
 	kload(g, U16, R4, R3, cg_ct_tuple(g, 0, "dst.u"));
@@ -130,6 +133,8 @@ static void event_owner(struct cg *g)
 	sti(e, U8, R8, EV(has_sk), 0);
 	sti(e, U32, R8, EV(uid), 0);
 	sti(e, U32, R8, EV(gid), 0);
+	ld_slot(g, R1, SLOT_SELF);	/* an answer of ours is nobody's */
+	jmpi(e, BPF_JNE, R1, 0, none);
 	kload_member(g, U64, R3, R9, "sk_buff", "sk");
 	jmpi(e, BPF_JEQ, R3, 0, none);
 	st(e, U64, R10, -24, R3);

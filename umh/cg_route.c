@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Where a packet goes behind PREROUTING: to INPUT, to FORWARD, or that cannot
- * be told.  Not told is what routing may refuse before either hook.
+ * be told.  Not told is what routing may refuse before either hook.  In walk:
+ * r6 is pkt, r7 the context, r9 spare.
  */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
@@ -60,6 +61,16 @@ static void plain_ip(struct cg *g, enum ir_field f, __u32 unknown)
 	jmpi32(e, BPF_JGE, R1, 224, unknown);
 }
 
+/* An address of this kind is local on one device only. */
+static void link_local6(struct cg *g, __u32 unknown)
+{
+	struct emit *e = &g->e;
+
+	ld(e, U64, R1, R6, g->field6[IR6_DADDR]);
+	alui(e, BPF_RSH, R1, 54);
+	jmpi(e, BPF_JEQ, R1, 0xfe80 >> 6, unknown);
+}
+
 static void fib_addr(struct cg *g, enum ir_field f, enum ir_field6 f6, int at)
 {
 	struct emit *e = &g->e;
@@ -98,7 +109,7 @@ static void fib_lookup(struct cg *g, bool reverse)
 		st(e, U16, R10, FIB(tot_len), R1);
 	}
 	cg_early_ifindex(g, R1, R7);
-	mov(e, R8, R1);
+	mov(e, R9, R1);
 	st(e, U32, R10, FIB(ifindex), R1);
 	mov(e, R1, R7);
 	mov(e, R2, R10);
@@ -126,23 +137,16 @@ static void must_route(struct cg *g, __u32 unknown)
  */
 static void source_ok(struct cg *g, __u32 unknown)
 {
-	struct emit *e = &g->e;
-	__u32 mine = new_label(e), fine = new_label(e);
-
-	if_local(g, true, mine);
-	ja(e, fine);
-	place(e, mine);
-	ja(e, unknown);
-	place(e, fine);
+	if_local(g, true, unknown);
 	if (!g->facts->source_check || cg_v6(g))
 		return;
 	fib_lookup(g, true);
 	must_route(g, unknown);
-	jmp32(e, BPF_JNE, R1, R8, unknown);
+	jmp32(&g->e, BPF_JNE, R1, R9, unknown);
 }
 
 /* ip_forward(), ip6_forward(): what they answer or change before the hook is not told. */
-static void forward(struct cg *g, __u32 unknown)
+static void if_forward(struct cg *g, __u32 forward, __u32 unknown)
 {
 	struct emit *e = &g->e;
 
@@ -156,8 +160,8 @@ static void forward(struct cg *g, __u32 unknown)
 		}
 	fib_lookup(g, false);
 	must_route(g, unknown);
-	jmp32(e, BPF_JEQ, R1, R8, unknown);	/* it may send a redirect */
-	lib_ret(g, NF_INET_FORWARD);
+	jmp32(e, BPF_JEQ, R1, R9, unknown);	/* it may send a redirect */
+	ja(e, forward);
 }
 
 static bool has_chain(const struct cg *g, int hook)
@@ -168,32 +172,27 @@ static bool has_chain(const struct cg *g, int hook)
 	return false;
 }
 
-void cg_lib_route(struct cg *g)
+void cg_route(struct cg *g, __u32 input, __u32 forward, __u32 up)
 {
 	struct emit *e = &g->e;
-	__u32 unknown = new_label(e), local = new_label(e), end = new_label(e);
+	__u32 unknown = new_label(e), begin = new_label(e);
 
-	lib_begin(g);
+	ja(e, begin);
+	place(e, unknown);	/* here, for conditional jumps are short */
+	ja(e, up);
+	place(e, begin);
 	ld_field(g, R1, IR_PKTTYPE);
 	jmpi(e, BPF_JNE, R1, PACKET_HOST, unknown);
 	if (!cg_v6(g)) {
 		plain_ip(g, IR_SADDR, unknown);
 		plain_ip(g, IR_DADDR, unknown);
+	} else {
+		link_local6(g, unknown);
 	}
-	ja(e, end);
-	place(e, unknown);
-	cg_zero(g);
-	place(e, end);
-	/* a second one, for jumps stay short */
-	unknown = new_label(e);
 	source_ok(g, unknown);
-	if_local(g, false, local);
+	if_local(g, false, input);
 	if (has_chain(g, NF_INET_FORWARD))
-		forward(g, unknown);
+		if_forward(g, forward, unknown);
 	else
 		ja(e, unknown);
-	place(e, unknown);
-	cg_zero(g);
-	place(e, local);
-	lib_ret(g, NF_INET_LOCAL_IN);
 }

@@ -206,8 +206,19 @@ static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 }
 
 /*
+ * Evaluating it has an effect, be it on a packet that a later predicate of the
+ * rule does not match: a bucket, a count, a hotdrop.
+ */
+static bool has_effect(const struct ir_pred *p)
+{
+	return p->kind == IR_P_LIMIT || p->kind == IR_P_NTH || p->kind == IR_P_TCPOPT ||
+	       p->kind == IR_P_TCPMSS;
+}
+
+/*
  * The early stage: known predicates first; one that cannot be told here ends
- * the walk only for a packet that meets the rest.  True if all were told.
+ * the walk only for a packet that meets the rest, or the rest before it where
+ * it has an effect.  True if all were told.
  */
 static bool preds_early(struct cg *g, const struct cg_table *t, const struct ir_rule *r,
 			__u32 miss)
@@ -216,7 +227,8 @@ static bool preds_early(struct cg *g, const struct cg_table *t, const struct ir_
 	int n = 0;
 
 	while (n < r->npreds && !(r->preds[n].kind == IR_P_FALSE && !r->preds[n].inv))
-		n++;
+		if (has_effect(&r->preds[n++]))
+			break;
 	for (int i = 0; i < n; i++)
 		if (cg_early_known(&r->preds[i]))
 			cg_pred(g, t, &r->preds[i], miss);

@@ -14,10 +14,12 @@
 
 #include "daemon.h"
 #include "helper.h"
+#include "home.h"
 
 #define WAIT_MS 10000		/* for another helper to answer */
 
 static int ready_fd = -1;	/* the parent waits at its other end */
+static int lock_fd = -1;		/* never closed: the lock ends with the process */
 static int user_fd = -1;		/* stderr of who started us */
 
 char *daemon_path(const char *socket)
@@ -93,7 +95,7 @@ static int open_beside(const char *socket, const char *suffix, int flags)
 	return fd;
 }
 
-/* The lock is never closed: it ends with the process.  1: another helper answers. */
+/* 1: another helper answers. */
 static int take_lock(const char *socket, struct xt_err *err)
 {
 	struct timespec pause = { 0, 20 * 1000000 };
@@ -102,8 +104,10 @@ static int take_lock(const char *socket, struct xt_err *err)
 	if (fd < 0)
 		return xt_fail(err, fd, "%s.lock: %s", socket, strerror(-fd));
 	for (int ms = 0; ms < WAIT_MS; ms += 20) {
-		if (!flock(fd, LOCK_EX | LOCK_NB))
+		if (!flock(fd, LOCK_EX | LOCK_NB)) {
+			lock_fd = fd;
 			return 0;
+		}
 		if (answers(socket))
 			return 1;
 		nanosleep(&pause, NULL);
@@ -127,7 +131,7 @@ static void __attribute__((noreturn)) wait_for_child(int fd)
 static int redirect(const char *socket, struct xt_err *err)
 {
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	int log = open_beside(socket, ".log", O_WRONLY | O_APPEND);
+	int log = open_beside(socket, ".log", O_WRONLY | O_TRUNC | O_APPEND);
 
 	if (log < 0)
 		return xt_fail(err, log, "%s.log: %s", socket, strerror(-log));
@@ -174,10 +178,18 @@ int daemon_begin(const char *socket, bool background, struct xt_err *err)
 		exit(0);
 	if (ret == 1)
 		return xt_fail(err, -EADDRINUSE, "%s: another helper listens there", socket);
-	if (ret || !background)
-		return ret;
-	ret = go_to_background(err);
-	return ret ?: redirect(socket, err);
+	if (!ret && background)
+		ret = go_to_background(err);
+	if (!ret && background)
+		ret = redirect(socket, err);
+	if (!ret)
+		home_join(lock_fd);
+	return ret;
+}
+
+int daemon_settled(struct xt_err *err)
+{
+	return home_record(lock_fd, err);
 }
 
 void daemon_ready(void)

@@ -23,6 +23,8 @@ char *daemon_run_dir(const char *socket);
  * child's messages go to SOCKET.log, which begins anew.
  */
 int daemon_begin(const char *socket, bool background, struct xt_err *err);
+/* We are where we stay (see home.h): the next helper will be there, too. */
+int daemon_settled(struct xt_err *err);
 /* Lets the parent go. */
 void daemon_ready(void);
 /* Says why we end, to the log and to whoever started us. */

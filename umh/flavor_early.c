@@ -367,8 +367,10 @@ static void prologue(struct cg *g)
 		header_ip6(g, up);
 	else
 		header_ip(g, up);
-	header_l4(g, up);
-	icmp_error(g);
+	if (g->slot[SLOT_L4LEN] >= 0)
+		header_l4(g, up);
+	if (g->slot[SLOT_ICMPERR] >= 0)
+		icmp_error(g);
 	meta(g, up);
 	ja(e, go);
 	place(e, up);

@@ -14,10 +14,26 @@
 #define ATTACH_NETFILTER 45
 #define CT_UNTRACKED 7			/* IP_CT_UNTRACKED, not in the uapi header */
 
-static void zero_pkt(struct cg *g)
+/* What is not set for every packet: absent means 0. */
+static void defaults(struct cg *g)
 {
-	for (int i = 0; i < g->frame; i += 8)
-		sti(&g->e, U64, R10, i - g->frame, 0);
+	static const enum cg_slot slots[] = { SLOT_FRAGOFF, SLOT_PC, SLOT_SELF };
+
+	for (unsigned int i = 0; i < sizeof(slots) / sizeof(slots[0]); i++)
+		if (g->slot[slots[i]] >= 0)
+			sti(&g->e, U64, R10, g->slot[slots[i]] - g->frame, 0);
+	for (int i = 0; i < 16; i += 8) {
+		if (g->slot[SLOT_IFACE] >= 0)
+			sti(&g->e, U64, R10, g->slot[SLOT_IFACE] + i - g->frame, 0);
+		if (g->slot[SLOT_OFACE] >= 0)
+			sti(&g->e, U64, R10, g->slot[SLOT_OFACE] + i - g->frame, 0);
+		for (int f = IR6_CTORIGSRC; f < IR6_NFIELDS; f++)
+			if (g->field6[f] >= 0)
+				sti(&g->e, U64, R10, g->field6[f] + i - g->frame, 0);
+	}
+	for (int f = IR_SPORT; f < IR_NFIELDS; f++)
+		if (g->field[f] >= 0 && f != IR_MARK && f != IR_PKTTYPE)
+			sti(&g->e, U64, R10, g->field[f] - g->frame, 0);
 }
 
 static bool any_l4(const struct cg *g)
@@ -407,7 +423,7 @@ static void prologue(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	zero_pkt(g);
+	defaults(g);
 	mov(e, R6, R1);
 	ld(e, U64, R9, R6, 8);
 	ld(e, U64, R3, R6, 0);

@@ -14,7 +14,7 @@ static const char *check_range(const struct ir_table *t, const struct ir_pred *p
 			       const struct seen *s)
 {
 	static const __u8 l4[IR_NFIELDS] = {
-		[IR_SPORT] = 4, [IR_DPORT] = 4, [IR_TCPFLAGS] = 14, [IR_ICMP] = 2,
+		[IR_SPORT] = 4, [IR_DPORT] = 4, [IR_TCPFLAGS] = 14, [IR_ICMP] = 4,
 	};
 	bool v6 = t->family->nfproto == xt_family_ip6.nfproto;
 

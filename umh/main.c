@@ -258,6 +258,8 @@ static int start(const char *socket, struct xt_err *err)
 	ret = netns_init(run_dir, err);
 	free(run_dir);
 	if (!ret)
+		ret = daemon_settled(err);
+	if (!ret)
 		ret = state_init(socket, err);
 	if (!ret)
 		ret = open_shared(err);

@@ -56,9 +56,7 @@ static void scan_gen(const char *dir, const char *name, void *arg)
 
 	if (strncmp(name, "gen-", 4))
 		return;
-	int rr = gen_open(&g, dir, name);
-	if (rr) {
-		xt_log("DBG gen_open %s %s %d", dir, name, rr);
+	if (gen_open(&g, dir, name)) {
 		state_path(path, dir, "%s", name);
 		state_remove(path);
 		return;
@@ -83,7 +81,6 @@ static void open_gens(struct table *t)
 
 	if (t->slot >= 0 && bpf_map_lookup_elem(t->slot, &zero, &s.in_force))
 		s.in_force = 0;
-	xt_log("DBG in force %u", s.in_force);
 	state_each(t->dir, scan_gen, &s);
 	if (t->cur && s.last && s.last->number == t->cur->prev)
 		t->prev = s.last;
@@ -151,7 +148,6 @@ void recover_space(struct space *s)
 			if (!state_exists(t->dir, "."))
 				continue;
 			if (table_recover(t)) {
-				xt_log("DBG drop %s w %p cur %p slot %d", t->dir, (void*)t->w, (void*)t->cur, t->slot);
 				table_close(t, true);
 				continue;
 			}

@@ -494,7 +494,7 @@ int table_replace(struct table *t, struct call *c)
 	if (h.valid_hooks != t->row->valid_hooks)
 		ret = xt_fail(&c->err, -EINVAL, "%s: not its hooks", t->row->name);
 	else if (h.num_counters != t->cur->ncounters)
-	{	ret = -EAGAIN; xt_log("DBG eagain h %u cur %u id %llx cur %llu %llx prev %p", h.num_counters, t->cur->ncounters, c->req.id, t->cur->number, t->cur->request, (void*)t->prev); }
+		ret = -EAGAIN;
 	else if (res == GEN_OK)
 		res = gen_compile(g, t->space->cookie, &c->err);
 	if (!ret && res == GEN_OK)

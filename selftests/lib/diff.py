@@ -114,10 +114,14 @@ def hits(text):
 def normal(frame):
     """
     A frame without what the kernel makes up: ids of what it has (re)fragmented or
-    sent itself, the IPv4 checksum over them if right, the time in a timestamp reply.
+    sent itself, checksums that are right, the time in a timestamp reply.
     """
-    if frame[12:14] == b'\x86\xdd' and len(frame) >= 62 and frame[20] == pkt.FRAGMENT:
-        return frame[:58] + b'\0' * 4 + frame[62:]
+    if frame[12:14] == b'\x86\xdd' and len(frame) >= 54:
+        if frame[20] == pkt.FRAGMENT and len(frame) >= 62:
+            return frame[:58] + b'\0' * 4 + frame[62:]
+        if frame[20] == pkt.TCP:
+            return frame[:54] + tcp_unsummed(True, frame[22:38], frame[38:54], frame[54:])
+        return frame
     if frame[12:14] != b'\x08\x00' or len(frame) < 34 or frame[14] >> 4 != 4:
         return frame
     ihl = (frame[14] & 15) * 4
@@ -128,7 +132,20 @@ def normal(frame):
     ident = head[4:6] if off & 0x3fff else b'\0\0'
     if head[9] == pkt.ICMP and rest[:1] == b'\x0e' and not pkt.checksum(rest):
         rest = rest[:2] + b'\0\0' + rest[4:12] + b'\0' * 8 + rest[20:]
+    if head[9] == pkt.TCP and not off & 0x3fff:
+        rest = tcp_unsummed(False, head[12:16], head[16:20], rest)
     return frame[:18] + ident + head[6:10] + b'\0\0' + head[12:] + rest
+
+
+def tcp_unsummed(v6, src, dst, seg):
+    """Without the checksum if it is right, or left to the device (CHECKSUM_PARTIAL)."""
+    pseudo = pkt.Builder(v6).pseudo(src, dst, pkt.TCP, len(seg))
+    if len(seg) < 20:
+        return seg
+    partial = pkt.checksum(pseudo) ^ 0xffff
+    if pkt.checksum(pseudo + seg) and struct.unpack_from('!H', seg, 16)[0] != partial:
+        return seg
+    return seg[:16] + b'\0\0' + seg[18:]
 
 
 def compare_frames(case, ref, dut):

@@ -64,7 +64,8 @@ class Triangle:
             self.hosts[k].sysctl(net__ipv4__ip_forward=0, net__ipv6__conf__all__forwarding=0)
             self.hosts[k].ip('link set lo up', 'link set eth0 arp off up',
                              f'addr add {a[k]}/{bits} dev eth0{dad}',
-                             f'neigh replace {a[gw]} lladdr {mac_text(MAC_R[i])} dev eth0 nud permanent',
+                             f'neigh replace {a[gw]} lladdr {mac_text(MAC_R[i])} dev eth0 '
+                             'nud permanent',
                              f'route add default via {a[gw]}')
             no_offload(self.hosts[k], 'eth0')
             no_offload(r, f'eth{i}')

@@ -38,6 +38,7 @@ class Frames:
         self.width = 16 if self.v6 else 4
         self.special = SPECIAL6 if self.v6 else SPECIAL4
         self.history = []	# (port, source, destination, protocol, ports)
+        self.own = {pkt.raw(a) for a in ROUTER[self.v6] + consts.hosts()}
 
     # --- values
 
@@ -200,7 +201,7 @@ class Frames:
         local_dst = ROUTER[v6] + [PEER[v6][1 - port]]
         if self.history and r.random() < 0.2:		# of a known flow, either way
             p, s, d, proto, ports = r.choice(self.history)
-            if r.random() < 0.6:
+            if r.random() < 0.6 and d not in self.own:
                 p, s, d, ports = 1 - p, d, s, ports[::-1]
             port = p if r.random() < 0.9 else port
         else:
@@ -213,7 +214,9 @@ class Frames:
     def answer_by_error(self):
         """Where an earlier packet went, someone says that it cannot be delivered."""
         p, s, d, proto, ports = self.r.choice(self.history)
-        who = self.r.choice((d, pkt.raw(PEER[self.v6][1 - p])))
+        who = pkt.raw(PEER[self.v6][1 - p])
+        if d not in self.own and self.r.random() < 0.5:
+            who = d
         self.history.append((p, s, d, proto, ports))
         error = self.r.choice(ICMP6_ERRORS if self.v6 else ICMP4_ERRORS)
         inner = self.b.ip(s, d, proto, self.segment_plain(s, d, proto, ports))
@@ -337,7 +340,8 @@ class Frames:
             s = self.addr(self.c.src, ROUTER[self.v6], 0)
             d = self.addr(self.c.dst, ROUTER[self.v6] + PEER[self.v6], 0.02)
             op = dict(to=str(ip_address(d)), uid=self.pick(self.c.uids, (0, 0, 1000, 33)),
-                      gid=self.pick(self.c.gids, (0, 0, 100)), mark=self.pick(self.c.marks, (0, 0, 7)))
+                      gid=self.pick(self.c.gids, (0, 0, 100)),
+                      mark=self.pick(self.c.marks, (0, 0, 7)))
             if self.c.gids and self.r.random() < 0.3:
                 op['groups'] = (self.r.choice(self.c.gids),)
             if self.r.random() < 0.3:

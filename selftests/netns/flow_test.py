@@ -91,8 +91,7 @@ STATEFUL = COUNT + '''*filter
 COMMIT
 '''
 
-STATELESS = COUNT.replace('-A POSTROUTING -o eth0 -p udp -m conntrack --ctdir REPLY\n', '').replace(
-    ' -m conntrack --ctstate NEW', '').replace('-A POSTROUTING -m conntrack --ctstate RELATED\n', '') + '''*filter
+STATELESS = re.sub('(?m)^.* -m conntrack .*\n', '', COUNT) + '''*filter
 :INPUT ACCEPT [0:0]
 :FORWARD DROP [0:0]
 :OUTPUT ACCEPT [0:0]
@@ -180,7 +179,8 @@ def run_one(impl, v6, text):
         results = flows(n)
         time.sleep(0.3)
         save = n.save()
-        tcp = {f'-A PREROUTING -i eth{i} -p tcp': link.count(True, 6) for i, link in enumerate(links)}
+        tcp = {f'-A PREROUTING -i eth{i} -p tcp': link.count(True, 6)
+               for i, link in enumerate(links)}
         tcp.update({f'-A POSTROUTING -o eth{i} -p tcp': link.count(False, 6)
                     for i, link in enumerate(links)})
         return results, save, tcp

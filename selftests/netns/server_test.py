@@ -401,31 +401,43 @@ def done_once(w):
     check(w.save() == saved, "a failed request changed something")
 
 
+def updates_and_kills(w, commands):
+    """Runs each command (text, for a shell), and kills the helper meanwhile."""
+    for i, cmd in enumerate(commands):
+        p = subprocess.Popen(["ip", "netns", "exec", w.ns, "sh", "-c", cmd], env=w.env,
+                             stderr=subprocess.PIPE, text=True)
+        time.sleep(0.003 * (i % 25))
+        w.kill()
+        w.start()
+        _, err = p.communicate(timeout=60)
+        check(p.returncode == 0, "%s: %s" % (cmd, err))
+
+
 @test
 def killed(w):
     """the helper is killed while rules change under traffic: no packet is lost or counted twice"""
     counting_rules(w)
-    env = {"XTJIT_HELPER": BUILD + "/xtjitd"}
-    w.kill()
-    w.ipt("-S", env=env)
     w.traffic()
-    for i in range(25):
-        p = subprocess.Popen(["ip", "netns", "exec", w.ns, "sh", "-c",
-                              "iptables-legacy -A INPUT -s 10.1.%d.0/24 -j DROP && "
-                              "iptables-legacy -I OUTPUT -d 10.2.%d.0/24" % (i, i)],
-                             env=dict(w.env, **env), stderr=subprocess.PIPE, text=True)
-        time.sleep(0.002 * (i % 17))
-        for pid in run(["pgrep", "-f", "^" + BUILD + "/xtjitd --socket " + w.sock]).stdout.split():
-            os.kill(int(pid), signal.SIGKILL)
-        _, err = p.communicate(timeout=60)
-        check(p.returncode == 0, "update %d: %s" % (i, err))
-    sent = w.stop_traffic()
-    check_counts(w, sent, "killed")
+    updates_and_kills(w, ["iptables-legacy -A INPUT -s 10.1.%d.0/24 -j DROP && "
+                          "iptables-legacy -I OUTPUT -d 10.2.%d.0/24" % (i, i)
+                          for i in range(40)])
+    check_counts(w, w.stop_traffic(), "killed")
     s = w.save()
-    check(s.count("-s 10.1.") == 25 and s.count("-d 10.2.") == 25, "rules are missing: " + s)
+    check(s.count("-s 10.1.") == 40 and s.count("-d 10.2.") == 40, "rules are missing: " + s)
+
+
+@test
+def started_from_within(w):
+    """a helper that a client starts in a namespace's own mount namespace finds the state"""
+    counting_rules(w)
+    before = w.save()
+    w.kill()
+    env = {"XTJIT_HELPER": BUILD + "/xtjitd"}
+    check(w.ipt("-c", cmd="iptables-legacy-save", env=env).stdout.count("--dport 9") == 2, "lost")
     for pid in run(["pgrep", "-f", "^" + BUILD + "/xtjitd --socket " + w.sock]).stdout.split():
         os.kill(int(pid), signal.SIGTERM)
     w.start()
+    check(w.save() == before, w.save())
 
 
 @test
@@ -477,25 +489,11 @@ def to_the_kernel_and_back(w):
 def killed_while_moving(w):
     """the same, and the helper is killed meanwhile"""
     counting_rules(w)
-    env = {"XTJIT_HELPER": BUILD + "/xtjitd"}
-    w.kill()
-    w.ipt("-S", env=env)
     w.traffic()
-    for i in range(30):
-        p = subprocess.Popen(["ip", "netns", "exec", w.ns, "iptables-legacy",
-                              "-A" if i % 2 == 0 else "-D", "INPUT", "-s", "10.9.9.9",
-                              "-m", "recent", "--set"],
-                             env=dict(w.env, **env), stderr=subprocess.PIPE, text=True)
-        time.sleep(0.003 * (i % 25))
-        for pid in run(["pgrep", "-f", "^" + BUILD + "/xtjitd --socket " + w.sock]).stdout.split():
-            os.kill(int(pid), signal.SIGKILL)
-        _, err = p.communicate(timeout=60)
-        check(p.returncode == 0, "move %d: %s" % (i, err))
+    updates_and_kills(w, ["iptables-legacy -%s INPUT -s 10.9.9.9 -m recent --set" % c
+                          for c in "AD" * 20])
     check_counts(w, w.stop_traffic(), "moved")
     check("bpf" not in w.save(), "a gate was left")
-    for pid in run(["pgrep", "-f", "^" + BUILD + "/xtjitd --socket " + w.sock]).stdout.split():
-        os.kill(int(pid), signal.SIGTERM)
-    w.start()
     check("ip filter: xtjit" in w.status(), w.status())
 
 
@@ -601,11 +599,11 @@ def early_devices(w):
     st = w.status()
     check(re.search(r"early va: (XDP|TC)", st), st)
     w.plain("ip", "link", "add", "vc", "type", "veth", "peer", "name", "vd")
-    w.plain("ip", "link", "add", "br", "type", "bridge")
-    w.plain("ip", "link", "set", "va", "master", "br")
+    w.plain("ip", "link", "add", "br0", "type", "bridge")
+    w.plain("ip", "link", "set", "va", "master", "br0")
     time.sleep(0.3)
     st = w.status()
-    check("early vc: " in st and "early br: " in st and "early va: " not in st, st)
+    check("early vc: " in st and "early br0: " in st and "early va: " not in st, st)
     w.kill()
     w.start()
     st2 = w.status()

@@ -18,8 +18,8 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from sidefx_net import (CONNTRACK_DNAT, HOOKS, LOG, MAC, REJECT, Capture, Feeder, Kmsg, Net, Nflog,
                         event, mac, run)
-from sidefx_packets import (ETH_IP, ETH_IP6, ICMP, ICMP6, TCP, UDP, addr, frag6, fragments4,
-                            fragments6, icmp, ip4, ip6, normal, show, tcp, udp)
+from sidefx_packets import (ETH_IP, ETH_IP6, TCP, UDP, addr, ip4, ip6, normal, odd4, odd6, options4,
+                            packets4, packets6, show, tcp, udp)
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 PARTS = "sidefx*.c", "log*.c", "reject*.c", "xrlim.c"
@@ -139,99 +139,6 @@ def compare(title, theirs, ours, least=1, label=True):
     why += ["kernel only: %s %s" % (d, show(p)) for d, p in a if (d, p) not in b][:2]
     why += ["ours only:   %s %s" % (d, show(p)) for d, p in b if (d, p) not in a][:2]
     ok(a == b and len(a) >= least, "%s: %d answers" % (title, len(a)), *why)
-
-
-def packets4(src, dst):
-    """Each with something of its own."""
-    p = []
-    for i, flags in enumerate((0x02, 0x10, 0x12, 0x04, 0x14, 0x01, 0x11, 0x00, 0x29, 0x42, 0xc2)):
-        p.append(ip4(src, dst, TCP, tcp(src, dst, 1000 + i, 80, flags, 7000 + i, 99 + i,
-                                        data=b"z" * i)))
-    p.append(ip4(src, dst, TCP, tcp(src, dst, 1020, 80, opts=b"\2\4\5\xb4\4\2\1\1")))
-    p.append(ip4(src, dst, TCP, tcp(src, dst, 1021, 80, seq=0xfffffff0, data=b"q" * 100)))
-    p.append(ip4(src, dst, TCP, tcp(src, dst, 1022, 80, bad=True)))
-    p.append(ip4(src, dst, TCP, tcp(src, dst, 1023, 80)[:12]))
-    for i, n in enumerate((0, 1, 20, 499, 500, 508, 520, 521, 536, 548, 549, 1000, 1472)):
-        p.append(ip4(src, dst, UDP, udp(src, dst, 2000 + i, 53, b"u" * n)))
-    p.append(ip4(src, dst, UDP, udp(src, dst, 2020, 53, bad=True)))
-    p.append(ip4(src, dst, UDP, udp(src, dst, 2021, 53, nocsum=True)))
-    p.append(ip4(src, dst, UDP, udp(src, dst, 2022, 53)[:4]))
-    p.append(ip4(src, dst, 136, udp(src, dst, 2023, 53, proto=136, bad=True)))
-    for t in range(0, 20):
-        p.append(ip4(src, dst, ICMP, icmp(src, dst, t, data=p[15])))
-    p.append(ip4(src, dst, ICMP, icmp(src, dst, 200)))
-    p.append(ip4(src, dst, ICMP, icmp(src, dst, 8, bad=True)))
-    p.append(ip4(src, dst, ICMP, b""))
-    for proto in (2, 4, 33, 47, 50, 51, 89, 132, 253):
-        p.append(ip4(src, dst, proto, b"\1\2\3\4" * 8))
-    p.append(ip4(src, dst, 89, b"\0\1" * 4 + b"\xff\xfe" * 4))     # sums up to nothing
-    for tos in (0x04, 0x10, 0x1c, 0x20, 0x28, 0x2e, 0xb8, 0xff):
-        p.append(ip4(src, dst, UDP, udp(src, dst, 2100 + tos, 53), tos=tos, ttl=200))
-    p.append(ip4(src, dst, UDP, udp(src, dst, 2300, 53), frag=0x4000))
-    p.append(ip4(src, dst, UDP, udp(src, dst, 2301, 53), id=1))
-    p += fragments4(src, dst, UDP, udp(src, dst, 2400, 53, b"f" * 1500), 800)
-    p += fragments4(src, dst, TCP, tcp(src, dst, 2401, 53, data=b"f" * 1500), 800)
-    p.append(ip4(src, dst, UDP, b"lone fragment 16", frag=100))
-    return p
-
-
-def options4(src, dst):
-    a = addr
-    out = []
-    for i, o in enumerate((
-            b"\7\x0b\4" + b"\0" * 8,                            # record route
-            b"\7\x0b\x0c" + a("1.2.3.4") * 2,                   # full
-            b"\7\7\4" + b"\0" * 4,
-            b"\1\1\7\x27\x08" + a("9.9.9.9") + b"\0" * 32,
-            b"\x44\x0c\5\0" + b"\0" * 8,                        # timestamps
-            b"\x44\x0c\x0d\0" + b"\0" * 8,                      # full
-            b"\x44\x14\5\1" + b"\0" * 16,                       # with addresses
-            b"\x44\x14\5\3" + a("10.1.1.1") + b"\0" * 4 + a("10.1.1.1") + b"\0" * 4,
-            b"\x44\x14\5\3" + a("10.1.1.1") + b"\0" * 4 + a("8.8.8.8") + b"\0" * 4,
-            b"\x44\x14\5\3" + a("8.8.8.8") + b"\0" * 4 + a("10.1.1.1") + b"\0" * 4,
-            b"\x94\4\0\0",                                      # router alert
-            b"\7\x0b\4" + b"\0" * 8 + b"\x44\x0c\5\0" + b"\0" * 8 + b"\x94\4\0\0",
-            b"\x82\4\0\0", b"\1\1\1\1",
-            b"\x83\7\4" + a(dst), b"\x83\x0b\x0c" + a("10.1.1.7") + a("10.1.1.8"),
-            b"\x89\x0b\x0c" + a(src) + a("10.1.1.9"))):
-        out.append(ip4(src, dst, UDP, udp(src, dst, 3000 + i, 53, nocsum=True, data=b"o" * 480),
-                       opts=o))
-        out.append(ip4(src, dst, UDP, udp(src, dst, 3100 + i, 53), opts=o))
-        out.append(ip4(src, dst, TCP, tcp(src, dst, 3200 + i, 80), opts=o))
-    return out
-
-
-def packets6(src, dst):
-    p = []
-    for i, flags in enumerate((0x02, 0x10, 0x12, 0x04, 0x14, 0x01, 0x11, 0x00, 0x29, 0xc2)):
-        p.append(ip6(src, dst, TCP, tcp(src, dst, 1000 + i, 80, flags, 7000 + i, 99 + i,
-                                        data=b"z" * i), label=0x12345 + i))
-    p.append(ip6(src, dst, TCP, tcp(src, dst, 1022, 80, bad=True)))
-    p.append(ip6(src, dst, TCP, tcp(src, dst, 1023, 80)[:12]))
-    opt8 = b"\0\1\4\0\0\0\0"        # 8 bytes less the next header: PadN
-    for i, ext in enumerate(([(0, opt8)], [(60, opt8)], [(0, opt8), (60, b"\1" + opt8[1:] +
-                             b"\1\6" + b"\0" * 6)], [frag6(0, 0)], [frag6(0, 0), (60, opt8)],
-                             [(51, b"\4" + b"\0" * 22)])):
-        p.append(ip6(src, dst, TCP, tcp(src, dst, 1100 + i, 80), ext=ext))
-        p.append(ip6(src, dst, UDP, udp(src, dst, 1200 + i, 80), ext=ext))
-        p.append(ip6(src, dst, ICMP6, icmp(src, dst, 128, data=bytes([i])), ext=ext))
-    for i, n in enumerate((0, 1, 20, 1000, 1183, 1184, 1185, 1300, 1452)):
-        p.append(ip6(src, dst, UDP, udp(src, dst, 2000 + i, 53, b"u" * n), tc=i * 5, hops=9))
-    p.append(ip6(src, dst, UDP, udp(src, dst, 2020, 53, bad=True)))
-    p.append(ip6(src, dst, UDP, udp(src, dst, 2021, 53, nocsum=True)))
-    p.append(ip6(src, dst, UDP, udp(src, dst, 2022, 53)[:4]))
-    p.append(ip6(src, dst, 136, udp(src, dst, 2023, 53, proto=136, bad=True)))
-    for t in (0, 1, 2, 3, 4, 5, 100, 127, 128, 129, 140, 200, 255):
-        p.append(ip6(src, dst, ICMP6, icmp(src, dst, t, data=p[0])))
-    p.append(ip6(src, dst, ICMP6, icmp(src, dst, 128, bad=True)))
-    p.append(ip6(src, dst, ICMP6, b""))
-    for proto in (47, 50, 59, 89, 132, 253):
-        p.append(ip6(src, dst, proto, b"\1\2\3\4" * 8))
-    p += fragments6(src, dst, UDP, udp(src, dst, 2400, 53, b"f" * 1500), 800)
-    p += fragments6(src, dst, TCP, tcp(src, dst, 2401, 53, data=b"f" * 1500), 800)
-    p.append(ip6(src, dst, UDP, b"lone fragment 16", ext=[frag6(800, 0)]))
-    p.append(ip6(src, dst, UDP, b"lone fragment 16", ext=[frag6(800, 0), (60, opt8)]))
-    return p
 
 
 ENDS = {"INPUT": ("c", ("10.1.1.2", "10.1.1.1"), ("fd01:1::2", "fd01:1::1")),
@@ -514,50 +421,6 @@ def log_lines(b, v6, hook, opts, level, packets):
     starts = [prefix + who + ": " for who in "KU"]
     return [[(prio & 7, text[len(p):]) for prio, text in recs if text.startswith(p)]
             for p in starts]
-
-
-def odd4(src, dst):
-    p = [ip4(src, dst, TCP, tcp(src, dst, 8000 + r, 80, 0xff, 1, 2, b"\2\4\5\xb4\1\1\1\0",
-                                res=r, urg=77)) for r in range(16)]
-    inner = ip4(dst, src, TCP, tcp(dst, src, 1, 2))
-    inner_icmp = ip4(dst, src, ICMP, icmp(dst, src, 3, data=inner))
-    for t in (3, 4, 5, 11, 12):
-        for code in (0, 4):
-            p.append(ip4(src, dst, ICMP, icmp(src, dst, t, code, b"\1\2\5\6", inner)))
-            p.append(ip4(src, dst, ICMP, icmp(src, dst, t, code, b"\1\2\5\6", inner_icmp)))
-        for n in (0, 19, 20, 24, 30):
-            p.append(ip4(src, dst, ICMP, icmp(src, dst, t, data=inner[:n])))
-    for t in (0, 8, 13, 14, 17, 18, 40):
-        for n in (0, 4, 11, 12, 13, 20):
-            p.append(ip4(src, dst, ICMP, icmp(src, dst, t, data=b"i" * n)[:n]))
-    for proto in (50, 51, 47, 136):
-        for n in (0, 7, 8, 11, 12, 30):
-            p.append(ip4(src, dst, proto, b"\x81\x82\x83\x84" * 8)[:20 + n])
-            p[-1] = ip4(src, dst, proto, (b"\x81\x82\x83\x84" * 8)[:n])
-    p.append(ip4(src, dst, 51, b"frag", frag=77))
-    p.append(ip4(src, dst, TCP, tcp(src, dst, 1, 2), frag=0xc000))
-    return p
-
-
-def odd6(src, dst):
-    p = []
-    inner = ip6(dst, src, TCP, tcp(dst, src, 1, 2))
-    for t in (1, 2, 3, 4, 128, 129, 130, 131, 132, 200):
-        for n in (0, 4, 30, 60):
-            p.append(ip6(src, dst, ICMP6, icmp(src, dst, t, 0, b"\0\1\5\xdc", inner[:n])))
-    opt8 = b"\0\1\4\0\0\0\0"
-    ah = b"\4" + b"\0\0\1\2\3\4" + b"\0" * 16
-    for ext in ([(0, opt8), (43, opt8)], [frag6(0, 1)], [frag6(1600, 0)],
-                [frag6(1600, 0), (60, opt8)], [frag6(8, 1), (51, ah)], [(51, ah)],
-                [(60, opt8), (51, ah)]):
-        for proto, body in ((TCP, tcp(src, dst, 1, 2)), (UDP, udp(src, dst, 1, 2)[:5]),
-                            (50, b"\1\2\3\4" * 3), (50, b"\1\2"), (59, b""), (ICMP6, b"\x80\0")):
-            p.append(ip6(src, dst, proto, body, ext=ext))
-    p.append(ip6(src, dst, 60, b"\x06\7" + b"\0" * 6))
-    p.append(ip6(src, dst, 51, b"\x06\1" + b"\0" * 4))
-    p.append(ip6(src, dst, 60, b"\6"))
-    p.append(ip6(src, dst, 135, b"\0" * 8))
-    return p
 
 
 def test_log(b):

@@ -22,15 +22,31 @@ struct loaded {
 	enum mode mode;
 	struct table_maps maps[CASE_TABLES];
 	int exact[CASE_TABLES], nexact;
-	int early;		/* -1: would drop nothing */
+	int early;		/* its entry program; -1: it would drop nothing */
 	int links[CASE_TABLES * 3 + NET_DEVS], nlinks;
 };
 
 static bool verbose;
+static int arrays[CASE_TABLES + 1], narrays;	/* that entry programs use */
 
 static bool is_live(enum mode m)
 {
 	return m >= LIVE_EXACT;
+}
+
+/* The entry program that goes on to @prog, in a slot of an array of @slots; or negative. */
+static int entry(int prog, int slot, int slots, int flavor, struct xt_err *err)
+{
+	int array = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "array", 4, 4, slots, NULL), ret;
+
+	ret = flavor < 0 ? compile_entry_exact(array, net.gate, err) :
+			   compile_entry_early(flavor, array, err);
+	if (ret >= 0 && bpf_map_update_elem(array, &slot, &prog, 0))
+		ret = xt_fail(err, -errno, "entry: %s", strerror(errno));
+	/* the program holds the array, but not what is in it */
+	if (ret >= 0)
+		arrays[narrays++] = array;
+	return ret;
 }
 
 static bool load_early(struct loaded *l, struct xt_err *err)
@@ -38,15 +54,18 @@ static bool load_early(struct loaded *l, struct xt_err *err)
 	const struct compile_env env = { .ring = net.ring, .self = net.self };
 	const struct test_case *c = l->c;
 	struct early_table t[CASE_TABLES];
+	int flavor = l->mode == LIVE_TC ? EARLY_TC : EARLY_XDP, prog;
 
-	l->early = -1;
 	if (l->mode == RUN_EXACT || l->mode == LIVE_EXACT)
 		return true;
 	for (int i = 0; i < c->ntables; i++)
 		t[i] = (struct early_table){ .ir = &c->ir[i], .maps = &l->maps[i] };
-	l->early = compile_early(l->mode == LIVE_TC ? EARLY_TC : EARLY_XDP, c->ir[0].family, t,
-				 c->ntables, &c->facts, &env, err);
-	return l->early >= 0 || l->early == -ENOENT;
+	prog = compile_early(flavor, c->ir[0].family, t, c->ntables, &c->facts, &env, err);
+	if (prog == -ENOENT)
+		return true;
+	l->early = prog < 0 ? prog : entry(prog, c->v6, 2, flavor, err);
+	close(prog);
+	return l->early >= 0;
 }
 
 static bool attach_all(struct loaded *l, struct xt_err *err)
@@ -76,6 +95,16 @@ static bool attach_all(struct loaded *l, struct xt_err *err)
 	return true;
 }
 
+/* As the helper attaches it. */
+static bool through_entry(struct loaded *l, int table, struct xt_err *err)
+{
+	int prog = l->exact[table];
+
+	l->exact[table] = entry(prog, 0, 1, -1, err);
+	close(prog);
+	return l->exact[table] >= 0;
+}
+
 static bool load_case(struct loaded *l, const struct test_case *c, enum mode mode,
 		      struct xt_err *err)
 {
@@ -90,6 +119,8 @@ static bool load_case(struct loaded *l, const struct test_case *c, enum mode mod
 		if (l->exact[i] < 0)
 			return false;
 		l->nexact++;
+		if (is_live(mode) && !through_entry(l, i, err))
+			return false;
 	}
 	if (!load_early(l, err))
 		return false;
@@ -109,6 +140,8 @@ static void unload(struct loaded *l)
 	}
 	if (l->early >= 0)
 		close(l->early);
+	while (narrays)
+		close(arrays[--narrays]);
 }
 
 /* All tables that have a chain at @hook. */
