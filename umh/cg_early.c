@@ -247,6 +247,11 @@ void cg_early_path(struct cg *g)
 		next_table(g, NF_INET_LOCAL_IN, 0, up);
 		place(e, forward);
 		sti(e, U64, R6, g->slot[SLOT_HOOK], NF_INET_FORWARD);
+		if (g->field[IR_TTL] >= 0) {	/* one hop less before the hook already */
+			ld_field(g, R1, IR_TTL);
+			alui(e, BPF_SUB, R1, 1);
+			st(e, U64, R6, g->field[IR_TTL], R1);
+		}
 		next_table(g, NF_INET_FORWARD, 0, up);
 	}
 	place(e, up);

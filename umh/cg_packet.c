@@ -12,6 +12,7 @@
 #include "cg.h"
 #include "event.h"
 #include "kbtf.h"
+#include "probe.h"
 
 #define EV(member) ((int)offsetof(struct event, member))
 #define MAX_EXTHDRS 128
@@ -357,8 +358,10 @@ static void lib_exthdr(struct cg *g)
 	movi(e, R1, 8);
 
 	place(e, have);
-	ld(e, U64, R2, R10, -32);
-	jmp(e, BPF_JLT, R2, R1, bad);
+	if (probe_exthdr_checked()) {
+		ld(e, U64, R2, R10, -32);
+		jmp(e, BPF_JLT, R2, R1, bad);
+	}
 	ld_slot(g, R2, SLOT_L4OFF);
 	alu(e, BPF_ADD, R2, R1);
 	st(e, U64, R6, g->slot[SLOT_L4OFF], R2);

@@ -115,6 +115,19 @@ static void call_chain(struct cg *g, struct cg_table *t, __u32 ci, const struct 
 		leave(g, t, ci);
 }
 
+/* A call that is not emitted, for its rule cannot be told: what follows it is, for the chain's return. */
+static void no_call(struct cg *g, struct cg_table *t, __u32 ci, const struct ir_rule *r)
+{
+	struct cg_chain *to = &t->chains[r->arg];
+	__u32 n = to->nsites++;
+
+	if (!to->returns)
+		return;
+	place(&g->e, to->sites[n]);
+	if (r->action == IR_A_GOTO)
+		leave(g, t, ci);
+}
+
 /* Fills the fixed part of struct event at SLOT_EVENT, and has it sent. */
 static void event(struct cg *g, const void *head, size_t len)
 {
@@ -257,10 +270,13 @@ static void rule(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 		told = preds_early(g, &g->tabs[table], r, miss);
 	else
 		preds(g, &g->tabs[table], r, miss);
-	if (!told)
+	if (!told) {
 		cg_zero(g);
-	else if (!cg_never(r))
+		if (cg_calls(r) && !cg_never(r))
+			no_call(g, &g->tabs[table], ci, r);
+	} else if (!cg_never(r)) {
 		action(g, table, ci, r);
+	}
 	if (r->npreds)
 		place(&g->e, miss);
 }

@@ -6,6 +6,12 @@
 
 #include "emit.h"
 
+/*
+ * Longer ones are made gotol: the kernel puts more instructions in place of
+ * some, and refuses the program where a jump then exceeds 16 bits.
+ */
+#define JA_MAX 0x3fff
+
 enum fix_kind { FIX_COND, FIX_JA, FIX_CALL };
 
 struct fixup {
@@ -88,11 +94,11 @@ static void resolve(struct emit *e, const struct fixup *f)
 	d = (__s64)e->labels[f->label] - f->at - 1;
 	if (f->kind == FIX_CALL) {
 		i->imm = d;
-	} else if (d == (__s16)d) {
-		i->off = d;
-	} else if (f->kind == FIX_JA) {
+	} else if (f->kind == FIX_JA && (d < -JA_MAX || d > JA_MAX)) {
 		i->code = BPF_JMP32 | BPF_JA;	/* gotol, Linux 6.6 */
 		i->imm = d;
+	} else if (d == (__s16)d) {
+		i->off = d;
 	} else {
 		e->err = e->err ?: -ERANGE;
 	}

@@ -368,6 +368,27 @@ static bool wants_ct(const struct cg *g)
 	return false;
 }
 
+/*
+ * The helper's answer to the first packet of a connection, which ended with
+ * that packet: to the kernel's own answer, its entry is attached.
+ */
+static void answer(struct cg *g)
+{
+	struct emit *e = &g->e;
+	__u32 no = new_label(e);
+
+	if (g->slot[SLOT_SELF] < 0)
+		return;
+	ld(e, U64, R3, R10, g->slot[SLOT_SELF] - g->frame);
+	jmpi(e, BPF_JNE, R3, SELF_RELATED, no);
+	movi(e, R4, XT_CONNTRACK_STATE_BIT(IP_CT_RELATED));
+	set_field(g, IR_CTSTATE, R4);
+	movi(e, R4, 1);
+	set_field(g, IR_CT, R4);
+	set_field(g, IR_CTDIR, R4);	/* IP_CT_DIR_REPLY */
+	place(e, no);
+}
+
 /* net/netfilter/xt_conntrack.c: skb->_nfct is the entry's address and, in 3 bits, ctinfo */
 static void conntrack(struct cg *g)
 {
@@ -405,17 +426,13 @@ static void conntrack(struct cg *g)
 	if (g->field[IR_CTSTATE] >= 0) {
 		jmpi(e, BPF_JEQ, R3, CT_UNTRACKED, untracked);
 		movi(e, R4, XT_CONNTRACK_STATE_INVALID);
-		if (g->slot[SLOT_SELF] >= 0) {
-			ld(e, U64, R3, R10, g->slot[SLOT_SELF] - g->frame);
-			jmpi(e, BPF_JNE, R3, SELF_RELATED, state);
-			movi(e, R4, XT_CONNTRACK_STATE_BIT(IP_CT_RELATED));
-		}
 		ja(e, state);
 		place(e, untracked);
 		movi(e, R4, XT_CONNTRACK_STATE_UNTRACKED);
 		place(e, state);
 		set_field(g, IR_CTSTATE, R4);
 	}
+	answer(g);
 	place(e, done);
 }
 

@@ -52,7 +52,7 @@ struct gated {
 /* Puts one at the head of each base chain. -EINVAL if @entries make no sense. */
 int gate_insert(struct gated *out, const struct xt_family *f, const struct xt_replace_hdr *h,
 		const void *entries, const char *path);
-/* The reverse, in place: takes those of @path out of @h and @entries; *out tells which they were. */
+/* The reverse, in place: takes those of @path out; *out tells which they were. */
 int gate_remove(struct gated *out, const struct xt_family *f, struct xt_replace_hdr *h,
 		void *entries, const char *path);
 

@@ -15,11 +15,16 @@
 #include "gate.h"
 
 struct gate_rule {
-	struct xt_entry_match match;
+	struct {		/* struct xt_entry_match, without its data[] */
+		__u16 match_size;
+		char name[XT_EXTENSION_MAXNAMELEN];
+		__u8 revision;
+	} match;
 	struct xt_bpf_info_v1 info;
 	struct xt_standard_target target;
 };
 
+_Static_assert(offsetof(struct gate_rule, info) == sizeof(struct xt_entry_match), "match");
 _Static_assert(sizeof(struct gate_rule) % 8 == 0, "alignment of entries");
 
 static size_t gate_size(const struct xt_family *f)
@@ -48,9 +53,9 @@ static void put_gate(const struct xt_family *f, void *entry, const char *path)
 	memset(entry, 0, gate_size(f));
 	*target_offset(f, entry) = f->entry_size + offsetof(struct gate_rule, target);
 	*next_offset(f, entry) = gate_size(f);
-	g->match.u.match_size = sizeof(g->match) + sizeof(g->info);
-	strcpy(g->match.u.user.name, "bpf");
-	g->match.u.user.revision = 1;
+	g->match.match_size = sizeof(g->match) + sizeof(g->info);
+	strcpy(g->match.name, "bpf");
+	g->match.revision = 1;
 	g->info.mode = XT_BPF_MODE_PATH_PINNED;
 	strncpy(g->info.path, path, sizeof(g->info.path) - 1);
 	g->target.target.u.target_size = sizeof(g->target);
@@ -62,8 +67,8 @@ static bool is_gate(const struct xt_family *f, void *entry, const char *path)
 	const struct gate_rule *g = entry + f->entry_size;
 
 	return *next_offset(f, entry) == gate_size(f) &&
-	       g->match.u.match_size == sizeof(g->match) + sizeof(g->info) &&
-	       !strcmp(g->match.u.user.name, "bpf") && g->match.u.user.revision == 1 &&
+	       g->match.match_size == sizeof(g->match) + sizeof(g->info) &&
+	       !strcmp(g->match.name, "bpf") && g->match.revision == 1 &&
 	       g->info.mode == XT_BPF_MODE_PATH_PINNED && !strcmp(g->info.path, path);
 }
 

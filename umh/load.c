@@ -60,7 +60,7 @@ static const char *reason(char *log)
 	char *line = log, *last = log;
 
 	for (line = strtok(log, "\n"); line; line = strtok(NULL, "\n"))
-		if (strncmp(line, "processed ", 10) && *line)
+		if (strncmp(line, "processed ", 10) && strncmp(line, "stack depth ", 12) && *line)
 			last = line;
 	return last;
 }

@@ -112,6 +112,18 @@ static void conn_send(struct conn *c)
 	}
 }
 
+/*
+ * What a person is told: why something was refused or went wrong here; not what
+ * the kernel would say no more of than its errno.
+ */
+static size_t note_of(const struct call *call, int status)
+{
+	bool option = call->req.op == XTJIT_OP_SET || call->req.op == XTJIT_OP_GET;
+	bool ours = !strncmp(call->err.text, "xtjit:", 6) || status == -EIO || status == -ENOMEM;
+
+	return status && (!option || ours) ? strlen(call->err.text) : 0;
+}
+
 /* A failed request replies no data, but for texts about several things. */
 static void conn_reply(struct conn *c, int status)
 {
@@ -123,7 +135,7 @@ static void conn_reply(struct conn *c, int status)
 	c->rep = (struct xtjit_rep){
 		.magic = XTJIT_MAGIC, .version = XTJIT_VERSION, .op = call->req.op,
 		.id = call->req.id, .status = status, .len = call->out_len,
-		.note_len = status ? strlen(call->err.text) : 0,
+		.note_len = note_of(call, status),
 	};
 	c->since = now_ns();
 	conn_send(c);

@@ -52,7 +52,7 @@ static int set_replace(struct call *c, const struct xt_family *f)
 	struct table *t;
 	int ret;
 
-	ret = xt_replace_parse(f, c->payload, c->req.len, &h, &entries, &c->err);
+	ret = xt_replace_parse(f, c->payload, c->req.len, &h, &entries, NULL);
 	if (!ret)
 		ret = find_table(c, f, &t);
 	if (!ret)

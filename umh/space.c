@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "early.h"
@@ -281,8 +282,23 @@ static void recover_kept(__u64 cookie, void *arg)
 	close(fd);
 }
 
-/* State of a namespace that is not kept any more is found when it is next asked about. */
+static void report_unkept(const char *dir, const char *name, void *arg)
+{
+	char path[PIN_DIR_MAX];
+	struct stat st;
+	__u64 cookie;
+	char *end;
+
+	(void)arg;
+	state_path(path, dir, "%s", name);
+	cookie = strtoull(name, &end, 16);
+	if (!*end && !stat(path, &st) && S_ISDIR(st.st_mode) && !space_find(cookie))
+		xt_log("namespace %s cannot be reached: its tables stay as they are until it asks",
+		       name);
+}
+
 void space_recover_all(void)
 {
 	netns_each(recover_kept, NULL);
+	state_each(state_root(), report_unkept, NULL);
 }

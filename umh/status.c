@@ -50,7 +50,7 @@ static void print_kernel(const struct table *t, FILE *out)
 		fprintf(out, ", %u entries", k.h.num_entries);
 		kxt_free(&k);
 	}
-	fprintf(out, ": %s\n", t->w && t->w->text[0] ? t->w->text : "nobody has asked xtjit for it");
+	fprintf(out, ": %s\n", t->w->text);
 }
 
 static void print_family(struct space *s, const struct xt_family *f, FILE *out)

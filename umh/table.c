@@ -373,6 +373,13 @@ out:
 	return ret;
 }
 
+/* What the kernel would refuse, in its own way: with an errno, and no text. */
+static int as_the_kernel(struct call *c, int err)
+{
+	c->err.text[0] = '\0';
+	return err ?: -EINVAL;
+}
+
 static int refuse(struct table *t, struct call *c)
 {
 	char why[sizeof(c->err.text)];
@@ -381,9 +388,19 @@ static int refuse(struct table *t, struct call *c)
 	c->err.err = 0;
 	helper.refused++;
 	return xt_fail(&c->err, -EOPNOTSUPP, "xtjit: %.400s; %s", why,
-		       kxt_present(t->family) ?
-		       "without XTJIT_FALLBACK=refuse the table would be left to the kernel's ip_tables" :
+		       kxt_present(t->family) ? "without XTJIT_FALLBACK=refuse the table "
+		       "would be left to the kernel's ip_tables" :
 		       "and this kernel has no ip_tables to leave the table to");
+}
+
+/* Compiled, and the kernel does for it what it needs besides; else the kernel may do it all. */
+static enum gen_result compile(struct table *t, struct gen *g, struct xt_err *err)
+{
+	enum gen_result res = gen_compile(g, t->space->cookie, err);
+
+	if (res == GEN_OK && space_conntrack(t->space, t->family, &g->ir, err))
+		res = GEN_UNCOMPILED;
+	return res;
 }
 
 static int reply_counters(struct call *c, const struct gen *g)
@@ -453,13 +470,13 @@ static int replace_kernel(struct table *t, struct call *c, const struct xt_repla
 	if (t->w->why == WHY_UNCOMPILED) {
 		res = gen_decode(&g, t->family, h, entries, &c->err);
 		if (res == GEN_OK)
-			res = gen_compile(g, t->space->cookie, &c->err);
+			res = compile(t, g, &c->err);
 		if (res == GEN_OK)
 			return take(t, c, g);
 		gen_close(g);
 	}
-	if (res == GEN_REFUSED && c->err.err)
-		return c->err.err;
+	if (res == GEN_REFUSED)
+		return as_the_kernel(c, c->err.err);
 	if (t->w->why == WHY_NAT)
 		xt_fail(&c->err, -EOPNOTSUPP, "%s nat: translation has no compiled form",
 			t->family->name);
@@ -481,8 +498,9 @@ int table_replace(struct table *t, struct call *c)
 	int ret;
 
 	ret = xt_replace_parse(t->family, c->payload, c->req.len, &h, &entries, &c->err);
-	if (!ret)
-		ret = owner_repeated(t, c);
+	if (ret)
+		return as_the_kernel(c, ret);
+	ret = owner_repeated(t, c);
 	if (ret)
 		return ret < 0 ? ret : 0;
 	helper.replaces++;
@@ -490,13 +508,13 @@ int table_replace(struct table *t, struct call *c)
 		return replace_kernel(t, c, &h, entries);
 	res = gen_decode(&g, t->family, &h, entries, &c->err);
 	if (res == GEN_REFUSED)
-		return c->err.err;
+		return as_the_kernel(c, c->err.err);
 	if (h.valid_hooks != t->row->valid_hooks)
-		ret = xt_fail(&c->err, -EINVAL, "%s: not its hooks", t->row->name);
+		ret = -EINVAL;
 	else if (h.num_counters != t->cur->ncounters)
 		ret = -EAGAIN;
 	else if (res == GEN_OK)
-		res = gen_compile(g, t->space->cookie, &c->err);
+		res = compile(t, g, &c->err);
 	if (!ret && res == GEN_OK)
 		return replace_xtjit(t, c, g);
 	gen_close(g);

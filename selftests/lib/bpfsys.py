@@ -45,7 +45,8 @@ def redirect_program(ifindex):
 
 def attach_xdp(prog, ifindex):
     """In the current network namespace; lasts as long as the returned fd."""
-    return bpf(LINK_CREATE, struct.pack('<IIII', prog, ifindex, ATTACH_XDP, DRV_MODE).ljust(64, b'\0'))
+    attr = struct.pack('<IIII', prog, ifindex, ATTACH_XDP, DRV_MODE)
+    return bpf(LINK_CREATE, attr.ljust(64, b'\0'))
 
 
 def send(prog, frame, count):

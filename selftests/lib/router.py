@@ -141,6 +141,10 @@ class Router:
     def save(self, *args):
         return self.firewall('-c', *args, tool='-save').stdout
 
+    def kernel_rules(self):
+        """-save's text of what is in the kernel's own ip_tables."""
+        return self.ns.run([self.tool + '-save']).stdout
+
     # --- frames
 
     def inject(self, frames):

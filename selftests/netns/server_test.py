@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
+# timeout: 300
 """
 The helper as its clients see it: one network namespace, traffic of its own
 over loopback (and a veth pair for the early stage), stock iptables through the
@@ -10,7 +11,7 @@ shim, and the bare protocol.
 Each datagram must be counted once by each of the two rules, whatever happens
 to tables and helper meanwhile.
 
-usage: server_test.py [BUILD-DIR] [-k WORD]
+usage: server_test.py [-k WORD]		only the tests whose name has WORD
 """
 import array
 import os

@@ -45,11 +45,6 @@ struct test_case {
 	struct step *steps;	/* CASE_STEPS */
 };
 
-static const __u8 local_ip[2][16] = { { 10, 0, 0, 1 }, { 10, 1, 0, 1 } };
-static const __u8 local_ip6[2][16] = {
-	{ 0x20, 1, 0xd, 0xb8, [15] = 1 }, { 0x20, 1, 0xd, 0xb8, 0, 1, [15] = 1 },
-};
-
 static bool fact(struct early_facts *f, char *words)
 {
 	char *save = NULL, *w;
@@ -128,20 +123,6 @@ static bool expect(const struct test_case *c, struct step *s, char *words)
 		else if (!expect_counter(c, s, w))
 			return false;
 	return true;
-}
-
-static int parse_ir(const char *text, struct ir_table *t, struct xt_err *err)
-{
-	FILE *in = fmemopen((void *)text, strlen(text), "r");
-	int ret = ir_parse(in, t, err);
-
-	fclose(in);
-	if (ret)
-		return ret;
-	ret = ir_check(t, err);
-	if (ret)
-		ir_table_free(t);
-	return ret;
 }
 
 /* All tables are there: as they are, and as the exact stage has them. */

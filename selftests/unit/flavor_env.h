@@ -38,6 +38,14 @@ static struct {
 	int ring, self, gate;
 } net;
 
+/* Its own addresses, for struct early_facts. */
+__attribute__((unused))
+static const __u8 local_ip[2][16] = { { 10, 0, 0, 1 }, { 10, 1, 0, 1 } };
+__attribute__((unused))
+static const __u8 local_ip6[2][16] = {
+	{ 0x20, 1, 0xd, 0xb8, [15] = 1 }, { 0x20, 1, 0xd, 0xb8, 0, 1, [15] = 1 },
+};
+
 static int tap_open(const char *name)
 {
 	struct ifreq r = { .ifr_flags = IFF_TAP | IFF_NO_PI };
@@ -70,15 +78,29 @@ static bool net_configure(void)
 		       "echo 1 >$s/ipv4/ip_forward; echo 1 >$s/ipv6/conf/all/forwarding\n");
 }
 
+/* 0, or a negative errno where the text is wrong. */
+__attribute__((unused))
+static int parse_ir(const char *text, struct ir_table *t, struct xt_err *err)
+{
+	FILE *in = fmemopen((void *)text, strlen(text), "r");
+	int ret = ir_parse(in, t, err);
+
+	fclose(in);
+	if (ret)
+		return ret;
+	ret = ir_check(t, err);
+	if (ret)
+		ir_table_free(t);
+	return ret;
+}
+
 /* Compiles @text as it is. The fd, or negative. */
 static int compile_text(const char *text, struct table_maps *m, struct xt_err *err)
 {
 	const struct compile_env env = { .ring = net.ring, .self = net.self };
-	FILE *in = fmemopen((void *)text, strlen(text), "r");
 	struct ir_table t;
-	int fd = ir_parse(in, &t, err);
+	int fd = parse_ir(text, &t, err);
 
-	fclose(in);
 	if (fd)
 		return fd;
 	fd = table_maps_create(m, &t, err);
@@ -141,6 +163,7 @@ static void counter_get(const struct table_maps *m, __u32 i, __u64 v[2])
 	free(one);
 }
 
+__attribute__((unused))
 static __u64 seen(bool v6, int where)
 {
 	__u64 v[2];
@@ -150,6 +173,7 @@ static __u64 seen(bool v6, int where)
 }
 
 /* As if the frame had arrived on its device. */
+__attribute__((unused))
 static bool inject(const struct packet *p)
 {
 	return write(net.tap[p->back ? NET_OUT : NET_IN], p->frame, p->len) == p->len;
