@@ -93,10 +93,14 @@ install: all
 	install -D -m 755 $(B)/xtjit $(DESTDIR)$(PREFIX)/bin/xtjit
 	install -D -m 755 $(B)/xtjitd $(DESTDIR)$(PREFIX)/sbin/xtjitd
 	install -D -m 644 $(B)/libxtjit-shim.so $(DESTDIR)$(PREFIX)/lib/xtjit/libxtjit-shim.so
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 umh/man/xtjit.8 umh/man/xtjitd.8
+	install -D -m 644 scripts/xtjit.bash-completion $(DESTDIR)$(PREFIX)/share/bash-completion/completions/xtjit
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/xtjit $(DESTDIR)$(PREFIX)/sbin/xtjitd
 	rm -f $(DESTDIR)$(PREFIX)/lib/xtjit/libxtjit-shim.so
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,xtjit.8 xtjitd.8)
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/xtjit
 	-rmdir $(DESTDIR)$(PREFIX)/lib/xtjit
 
 clean:

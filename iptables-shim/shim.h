@@ -7,6 +7,7 @@
  *	shim.c	the socket options, and what all share
  *	proc.c	opens of the /proc files
  *	stat.c	their looks, where the kernel has none
+ *	legacy.c the name "iptables", where it is the nf_tables variant
  *	check.c	what `xtjit check` needs: sockets without privileges
  */
 #ifndef XTJIT_SHIM_H

@@ -115,13 +115,10 @@ int compile_early(enum early_flavor flavor, const struct xt_family *f,
 		  struct xt_err *err);
 
 /*
- * The fixed entry programs: they go on, by tail call, to what is in their
- * BPF_MAP_TYPE_PROG_ARRAY, and let the packet pass if there is nothing.
- * exact: one slot; and only while the u32 at index 0 of the array map @gate is
- * 0 (else the kernel's own ip_tables has the table).
- * early: slot 0 for IPv4, 1 for IPv6.
+ * The entry program of a device: goes on, by tail call, to what is in its
+ * BPF_MAP_TYPE_PROG_ARRAY, slot 0 for IPv4, 1 for IPv6; the packet passes if
+ * there is nothing.
  */
-int compile_entry_exact(int prog_array, int gate, struct xt_err *err);
 int compile_entry_early(enum early_flavor flavor, int prog_array, struct xt_err *err);
 
 #endif

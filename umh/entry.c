@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The entry programs: attached once, they go on to the program in force by a
- * tail call, so that one map update replaces a table at all its hooks.
+ * The early stage's entry programs: attached once to a device, they go on to
+ * the program in force by a tail call, so that one map update replaces it.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -29,24 +29,6 @@ static void tail_call(struct emit *e, int prog_array, int slot)
 	ldmap(e, R2, prog_array);
 	movi(e, R3, slot);
 	call_helper(e, BPF_FUNC_tail_call);
-}
-
-int compile_entry_exact(int prog_array, int gate, struct xt_err *err)
-{
-	struct emit e;
-	__u32 theirs;
-
-	emit_init(&e);
-	theirs = new_label(&e);
-	mov(&e, R6, R1);
-	ldmapvalue(&e, R1, gate, 0);
-	ld(&e, U32, R1, R1, 0);
-	jmpi(&e, BPF_JNE, R1, 0, theirs);
-	tail_call(&e, prog_array, 0);
-	place(&e, theirs);
-	movi(&e, R0, 1);	/* NF_ACCEPT */
-	exit_(&e);
-	return load_plain(&e, &flavor_netfilter, err);
 }
 
 /* By ethertype; XDP reads it from the frame, TC has it in skb->protocol. */
