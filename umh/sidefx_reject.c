@@ -112,6 +112,9 @@ static void packet_route4(const struct answer *a, struct route *r)
 		q.iif = ev->in_ifindex;
 	if (!route_get(a->ns->rtnl, &q, r))
 		return;
+	q.src = NULL;		/* a raw socket sends from any address */
+	if (!q.iif && !route_get(a->ns->rtnl, &q, r))
+		return;
 	memset(r, 0, sizeof(*r));
 	if (ev->hook == NF_INET_LOCAL_IN)
 		r->flags = ih->daddr == INADDR_BROADCAST ? RTCF_BROADCAST : RTCF_LOCAL;

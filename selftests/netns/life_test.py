@@ -282,6 +282,8 @@ def test_born_inside(t):
     r = Router('b', impl, False)
     try:
         r.restore(DEVICES)
+        for s in (*r.ports, *r.marks):
+            s.close()
         r.ns.delete()
         t.ok(dut.wait(lambda: 'p0' not in r.peer.devices() and not impl.left(), 6),
              'the namespace in which the helper was started can be deleted', impl.left())

@@ -35,7 +35,7 @@ enum { FAM_IP, FAM_IP6, FAMS };
 static struct {
 	int tap[NET_DEVS], ifindex[NET_DEVS];
 	struct table_maps seen[FAMS];
-	int ring, self, gate;
+	int ring, self;
 } net;
 
 /* Its own addresses, for struct early_facts. */
@@ -142,8 +142,7 @@ static bool net_up(struct xt_err *err)
 	net.ifindex[NET_OUT] = if_nametoindex("out0");
 	net.ring = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "ring", 0, 0, 1 << 20, NULL);
 	net.self = bpf_map_create(BPF_MAP_TYPE_HASH, "self", 8, 4, SELF_MAX, NULL);
-	net.gate = bpf_map_create(BPF_MAP_TYPE_ARRAY, "gate", 4, 4, 1, NULL);
-	if (!net_configure() || net.ring < 0 || net.self < 0 || net.gate < 0)
+	if (!net_configure() || net.ring < 0 || net.self < 0)
 		return xt_fail(err, -EINVAL, "cannot set the namespace up"), false;
 	return observe(FAM_IP, err) && observe(FAM_IP6, err);
 }

@@ -22,30 +22,26 @@ struct loaded {
 	enum mode mode;
 	struct table_maps maps[CASE_TABLES];
 	int exact[CASE_TABLES], nexact;
-	int early;		/* its entry program; -1: it would drop nothing */
+	int early, array;	/* its entry program; -1: it would drop nothing */
 	int links[CASE_TABLES * 3 + NET_DEVS], nlinks;
 };
 
 static bool verbose;
-static int arrays[CASE_TABLES + 1], narrays;	/* that entry programs use */
 
 static bool is_live(enum mode m)
 {
 	return m >= LIVE_EXACT;
 }
 
-/* The entry program that goes on to @prog, in a slot of an array of @slots; or negative. */
-static int entry(int prog, int slot, int slots, int flavor, struct xt_err *err)
+/* As the helper attaches it: the device's entry program, which goes on to @prog; or negative. */
+static int entry(struct loaded *l, int prog, int flavor, struct xt_err *err)
 {
-	int array = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "array", 4, 4, slots, NULL), ret;
+	int slot = l->c->v6, ret;
 
-	ret = flavor < 0 ? compile_entry_exact(array, net.gate, err) :
-			   compile_entry_early(flavor, array, err);
-	if (ret >= 0 && bpf_map_update_elem(array, &slot, &prog, 0))
-		ret = xt_fail(err, -errno, "entry: %s", strerror(errno));
-	/* the program holds the array, but not what is in it */
-	if (ret >= 0)
-		arrays[narrays++] = array;
+	l->array = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "array", 4, 4, 2, NULL);
+	ret = compile_entry_early(flavor, l->array, err);
+	if (ret >= 0 && bpf_map_update_elem(l->array, &slot, &prog, 0))
+		return xt_fail(err, -errno, "entry: %s", strerror(errno));
 	return ret;
 }
 
@@ -63,7 +59,7 @@ static bool load_early(struct loaded *l, struct xt_err *err)
 	prog = compile_early(flavor, c->ir[0].family, t, c->ntables, &c->facts, &env, err);
 	if (prog == -ENOENT)
 		return true;
-	l->early = prog < 0 ? prog : entry(prog, c->v6, 2, flavor, err);
+	l->early = prog < 0 ? prog : entry(l, prog, flavor, err);
 	close(prog);
 	return l->early >= 0;
 }
@@ -95,22 +91,12 @@ static bool attach_all(struct loaded *l, struct xt_err *err)
 	return true;
 }
 
-/* As the helper attaches it. */
-static bool through_entry(struct loaded *l, int table, struct xt_err *err)
-{
-	int prog = l->exact[table];
-
-	l->exact[table] = entry(prog, 0, 1, -1, err);
-	close(prog);
-	return l->exact[table] >= 0;
-}
-
 static bool load_case(struct loaded *l, const struct test_case *c, enum mode mode,
 		      struct xt_err *err)
 {
 	const struct compile_env env = { .ring = net.ring, .self = net.self };
 
-	*l = (struct loaded){ .c = c, .mode = mode, .early = -1 };
+	*l = (struct loaded){ .c = c, .mode = mode, .early = -1, .array = -1 };
 	for (int i = 0; i < c->ntables; i++) {
 		l->maps[i].counters = l->maps[i].state = -1;
 		if (table_maps_create(&l->maps[i], &c->ir[i], err))
@@ -119,8 +105,6 @@ static bool load_case(struct loaded *l, const struct test_case *c, enum mode mod
 		if (l->exact[i] < 0)
 			return false;
 		l->nexact++;
-		if (is_live(mode) && !through_entry(l, i, err))
-			return false;
 	}
 	if (!load_early(l, err))
 		return false;
@@ -140,8 +124,8 @@ static void unload(struct loaded *l)
 	}
 	if (l->early >= 0)
 		close(l->early);
-	while (narrays)
-		close(arrays[--narrays]);
+	if (l->array >= 0)
+		close(l->array);
 }
 
 /* All tables that have a chain at @hook. */
