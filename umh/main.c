@@ -232,8 +232,8 @@ static int open_shared(struct xt_err *err)
 	helper.ring = shared_map("ring", BPF_MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, 0, err);
 	if (helper.ring < 0)
 		return helper.ring;
-	helper.self = shared_map("self", BPF_MAP_TYPE_HASH, sizeof(__u64), sizeof(__u32),
-				 SELF_MAX, 0, err);
+	helper.self = shared_map("self", BPF_MAP_TYPE_HASH, sizeof(__u64),
+				 sizeof(struct self_entry), SELF_MAX, 0, err);
 	return helper.self < 0 ? helper.self : 0;
 }
 
@@ -273,6 +273,22 @@ static int start(const char *socket, struct xt_err *err)
 	return request_listen(socket, err);
 }
 
+static void other_pin(const char *dir, const char *name, void *arg)
+{
+	(void)dir;
+	*(bool *)arg |= strcmp(name, "ring") && strcmp(name, "self");
+}
+
+/* With no namespace's state beside them, the shared maps are of no use to the next one. */
+static void forget_shared(void)
+{
+	bool others = false;
+
+	state_each(state_root(), other_pin, &others);
+	if (!others)
+		state_remove(state_root());
+}
+
 static void finish(void)
 {
 	request_exit();
@@ -283,6 +299,7 @@ static void finish(void)
 	loop_exit();
 	close(helper.ring);
 	close(helper.self);
+	forget_shared();
 }
 
 int main(int argc, char **argv)
