@@ -201,6 +201,8 @@ void kload_bits(struct cg *g, int dst, int ptr, const char *type, const char *me
 int cg_kernel_id(struct cg *g, const char *func);
 /* Offset in struct nf_conn of @member of the tuple of direction @dir. */
 int cg_ct_tuple(struct cg *g, int dir, const char *member);
+/* How many bytes of a struct nf_conn hold all that rules look at; at most EVENT_CT_MAX. */
+int cg_ct_size(struct cg *g);
 void cg_lib_kernel(struct cg *g, enum cg_lib l);
 /* Parts of library functions. */
 void lib_begin(struct cg *g);

@@ -36,10 +36,9 @@ static void want_field(struct cg *g, int f)
 	case IR_ICMP:
 		want_l4(g);
 		break;
-	case IR_CTSTATE:
-		want(&g->slot[SLOT_SELF]);
-		break;
 	}
+	if (f >= IR_CT)
+		want(&g->slot[SLOT_SELF]);
 	if (f > IR_CTSTATE)
 		want(&g->field[IR_CT]);
 }
@@ -53,8 +52,10 @@ static void want_pred(struct cg *g, const struct ir_pred *p)
 	case IR_P_ADDR6:
 	case IR_P_RANGE6:
 		want(&g->field6[p->field]);
-		if (p->field >= IR6_CTORIGSRC)
+		if (p->field >= IR6_CTORIGSRC) {
 			want(&g->field[IR_CT]);
+			want(&g->slot[SLOT_SELF]);
+		}
 		break;
 	case IR_P_PROTO:
 		want(&g->slot[SLOT_PROTO6]);

@@ -68,6 +68,15 @@ int cg_ct_tuple(struct cg *g, int dir, const char *name)
 	       member(g, "nf_conntrack_tuple", name);
 }
 
+int cg_ct_size(struct cg *g)
+{
+	int size = member(g, "nf_conn", "status") + sizeof(unsigned long);
+
+	if (size > EVENT_CT_MAX || cg_ct_tuple(g, 1, "dst.protonum") >= size)
+		need(g, -1, "conntrack entry as short as expected");
+	return size > EVENT_CT_MAX ? EVENT_CT_MAX : size;
+}
+
 void tload(struct cg *g, int size, int dst, int ptr, const char *type, const char *name)
 {
 	ld(&g->e, size, dst, ptr, member(g, type, name));

@@ -21,7 +21,7 @@
 static void event_ct(struct cg *g)
 {
 	struct emit *e = &g->e;
-	__u32 none = new_label(e);
+	__u32 none = new_label(e), original = new_label(e);
 
 	sti(e, U8, R8, EV(has_ct), EVENT_CT_NONE);
 	sti(e, U16, R8, EV(orig_dport), 0);
@@ -31,10 +31,20 @@ static void event_ct(struct cg *g)
 	mov(e, R4, R3);
 	alui(e, BPF_AND, R3, ~7);
 	jmpi(e, BPF_JEQ, R3, 0, none);
-	sti(e, U8, R8, EV(has_ct), EVENT_CT_ENTRY);
-	alui(e, BPF_AND, R4, 7);
-	jmpi(e, BPF_JGE, R4, IP_CT_IS_REPLY, none);
 	st(e, U64, R10, -24, R3);
+	sti(e, U8, R8, EV(has_ct), EVENT_CT_ENTRY);
+	sti(e, U8, R8, EV(ct_reply), 0);
+	alui(e, BPF_AND, R4, 7);
+	jmpi(e, BPF_JLT, R4, IP_CT_IS_REPLY, original);
+	sti(e, U8, R8, EV(ct_reply), 1);
+	place(e, original);
+	mov(e, R1, R8);
+	alui(e, BPF_ADD, R1, EV(ct));
+	movi(e, R2, cg_ct_size(g));
+	call_helper(e, BPF_FUNC_probe_read_kernel);
+	ld(e, U8, R1, R8, EV(ct_reply));
+	jmpi(e, BPF_JNE, R1, 0, none);
+	ld(e, U64, R3, R10, -24);
 	kload_member(g, U64, R4, R3, "nf_conn", "status");
 	alui(e, BPF_AND, R4, IPS_DST_NAT | IPS_SRC_NAT | IPS_CONFIRMED);
 	jmpi(e, BPF_JEQ, R4, 0, none);
@@ -125,13 +135,14 @@ static void event_mac(struct cg *g)
 	place(e, none);
 }
 
-/* nf_log_dump_sk_uid_gid(): a full socket with a file. */
+/* nf_log_dump_sk_uid_gid(): a full socket with a file; without one, it is the kernel's. */
 static void event_owner(struct cg *g)
 {
 	struct emit *e = &g->e;
-	__u32 none = new_label(e);
+	__u32 none = new_label(e), user = new_label(e);
 
 	sti(e, U8, R8, EV(has_sk), 0);
+	sti(e, U8, R8, EV(kernel_sk), 0);
 	sti(e, U32, R8, EV(uid), 0);
 	sti(e, U32, R8, EV(gid), 0);
 	ld_slot(g, R1, SLOT_SELF);	/* an answer of ours is nobody's */
@@ -146,7 +157,10 @@ static void event_owner(struct cg *g)
 	kload_member(g, U64, R3, R3, "sock", "sk_socket");
 	jmpi(e, BPF_JEQ, R3, 0, none);
 	kload_member(g, U64, R3, R3, "socket", "file");
-	jmpi(e, BPF_JEQ, R3, 0, none);
+	jmpi(e, BPF_JNE, R3, 0, user);
+	sti(e, U8, R8, EV(kernel_sk), 1);
+	ja(e, none);
+	place(e, user);
 	kload_member(g, U64, R3, R3, "file", "f_cred");
 	st(e, U64, R10, -24, R3);
 	kload_member(g, U32, R4, R3, "cred", "fsuid");
@@ -199,7 +213,6 @@ static void event_meta(struct cg *g)
 	st(e, U8, R8, EV(pkt_type), R3);
 	ld_slot(g, R1, SLOT_PKTLEN);
 	st(e, U32, R8, EV(len), R1);
-	sti(e, U32, R8, EV(reserved), 0);
 }
 
 /* One struct event; where the ring is full, the packet is not logged or answered. */

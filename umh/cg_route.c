@@ -132,17 +132,19 @@ static void must_route(struct cg *g, __u32 unknown)
 }
 
 /*
- * fib_validate_source(): none of our addresses; and, with rp_filter, the way
- * back is through the same device.
+ * fib_validate_source(): none of our addresses, to which there is no way where
+ * they are not listed; and, with rp_filter, the way back is through the same
+ * device.
  */
 static void source_ok(struct cg *g, __u32 unknown)
 {
 	if_local(g, true, unknown);
-	if (!g->facts->source_check || cg_v6(g))
+	if (!(g->facts->source_check || g->facts->fib) || cg_v6(g))
 		return;
 	fib_lookup(g, true);
 	must_route(g, unknown);
-	jmp32(&g->e, BPF_JNE, R1, R9, unknown);
+	if (g->facts->source_check)
+		jmp32(&g->e, BPF_JNE, R1, R9, unknown);
 }
 
 /* ip_forward(), ip6_forward(): what they answer or change before the hook is not told. */

@@ -5,6 +5,7 @@
 #ifndef XTJIT_COMPILE_H
 #define XTJIT_COMPILE_H
 
+#include "event.h"
 #include "ir.h"
 
 /*
@@ -46,7 +47,7 @@ int possible_cpus(void);
 /*
  * What all programs of this helper share; the fds stay the caller's.
  * ring: BPF_MAP_TYPE_RINGBUF of struct event.
- * self: hash map of the helper's own sockets (below).
+ * self: hash map of the helper's own sockets and answers (below).
  */
 struct compile_env {
 	__u64 netns;		/* cookie */
@@ -56,15 +57,40 @@ struct compile_env {
 
 /*
  * The helper's own raw sockets, which send REJECT's answers: a hash map from
- * socket cookie (u64) to enum self_kind (u32).  The kernel's REJECT attaches
- * the packet's conntrack entry to its answer, which rules then see as RELATED,
- * and owned by no user; a program looks a packet's socket up here to see the
- * same.
+ * socket cookie (u64) to struct self_entry.  The kernel's REJECT attaches the
+ * packet's conntrack entry to its answer, which rules then see as RELATED, and
+ * owned by no user; a program looks a packet's socket up here to see the same,
+ * with what the entry was as of the answer that is being sent.
+ *
+ * An answer to an address of our own has no socket any more when it comes in
+ * through lo.  It is known by its priority, which the helper sets: one of
+ * SELF_LOOPED, in turn; the key is self_looped().
  */
 #define SELF_MAX 1024
+#define SELF_LOOPED 256
+#define SELF_PRIORITY 0x5d180000	/* those bits that are in SELF_PRIORITY_MASK */
+#define SELF_PRIORITY_MASK 0xfffff00f
+
+static inline __u32 self_priority(__u32 n)
+{
+	return SELF_PRIORITY | n % SELF_LOOPED << 4;
+}
+
+static inline __u64 self_looped(__u32 priority)
+{
+	return (__u64)priority << 32;	/* no cookie is as large */
+}
+
 enum self_kind {
 	SELF_RELATED = 1,	/* answers to packets with an entry */
 	SELF_PLAIN,		/* answers to packets without one */
+};
+
+struct self_entry {
+	__u32 kind;
+	/* SELF_RELATED: */
+	__u32 dir;		/* enum ip_conntrack_dir, of the answer */
+	__u8 ct[EVENT_CT_MAX];	/* as in struct event */
 };
 
 /* What a table needs of the kernel, besides programs. */

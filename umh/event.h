@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #define EVENT_MAC_MAX	32
+#define EVENT_CT_MAX	192	/* of struct nf_conn, through its status */
 #define EVENT_DATA_MAX	1536	/* enough for what ICMPv6 errors quote, 1232 */
 
 enum event_kind {
@@ -53,10 +54,13 @@ struct event {
 	__u16 in_type;		/* skb->dev->type: ARPHRD_* */
 	__u16 hh_len;		/* skb->dev->hard_header_len */
 	__be16 orig_dport;	/* EVENT_CT_DNAT: the port that the packet was sent to */
-	__u32 reserved;
+	__u8 ct_reply;		/* has_ct: the packet is one of the reply direction */
+	__u8 kernel_sk;		/* the socket is the kernel's own */
+	__u8 reserved[2];
 	__u8 orig_daddr[16];	/* EVENT_CT_DNAT: the address, IPv4: the first 4 bytes */
 	char in_name[16], out_name[16];
 	__u8 mac[EVENT_MAC_MAX];	/* the MAC header as received */
+	__u8 ct[EVENT_CT_MAX];	/* has_ct: the entry's first bytes: what rules see of it */
 	__u8 data[EVENT_DATA_MAX];	/* from the network header on */
 };
 

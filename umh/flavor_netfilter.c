@@ -6,6 +6,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/xt_conntrack.h>
+#include <stddef.h>
 
 #include "cg.h"
 #include "kbtf.h"
@@ -243,22 +244,48 @@ static void pkttype(struct cg *g)
 	set_field(g, IR_PKTTYPE, R8);
 }
 
-/* Packets that the helper itself has sent for a REJECT. */
+static bool knows_self(const struct cg *g)
+{
+	return g->slot[SLOT_SELF] >= 0 && g->env->self >= 0;
+}
+
+/* r3 = the key of what came in through lo with a priority that the helper gives; or to @no. */
+static void self_loop(struct cg *g, __u32 no)
+{
+	struct emit *e = &g->e;
+
+	tload(g, U32, R3, R9, "sk_buff", "priority");
+	alui32(e, BPF_AND, R3, SELF_PRIORITY_MASK);
+	jmpi32(e, BPF_JNE, R3, SELF_PRIORITY, no);
+	ld(e, U64, R3, R6, 0);
+	tload(g, U64, R3, R3, "nf_hook_state", "in");
+	jmpi(e, BPF_JEQ, R3, 0, no);
+	tload(g, U32, R3, R3, "net_device", "ifindex");
+	jmpi(e, BPF_JNE, R3, 1, no);		/* LOOPBACK_IFINDEX */
+	tload(g, U32, R3, R9, "sk_buff", "priority");
+	alui(e, BPF_LSH, R3, 32);		/* self_looped() */
+}
+
+/* Packets that the helper itself has sent for a REJECT; r8: struct self_entry if RELATED, or 0. */
 static void self(struct cg *g)
 {
 	struct emit *e = &g->e;
-	__u32 no = new_label(e), out = new_label(e);
+	__u32 no = new_label(e), out = new_label(e), known = new_label(e);
 
-	if (g->slot[SLOT_SELF] < 0 || g->env->self < 0)
+	if (!knows_self(g))
 		return;
+	movi(e, R8, 0);
 	ld(e, U64, R3, R10, g->slot[SLOT_HOOK] - g->frame);
 	jmpi(e, BPF_JEQ, R3, NF_INET_LOCAL_OUT, out);
-	jmpi(e, BPF_JNE, R3, NF_INET_POST_ROUTING, no);
+	jmpi(e, BPF_JEQ, R3, NF_INET_POST_ROUTING, out);
+	self_loop(g, no);
+	ja(e, known);
 	place(e, out);
 	kload_member(g, U64, R3, R9, "sk_buff", "sk");
 	jmpi(e, BPF_JEQ, R3, 0, no);
 	kload_member(g, U64, R3, R3, "sock", "__sk_common.skc_cookie");
 	jmpi(e, BPF_JEQ, R3, 0, no);
+	place(e, known);
 	st(e, U64, R10, g->slot[SLOT_SELF] - g->frame, R3);
 	mov(e, R2, R10);
 	alui(e, BPF_ADD, R2, g->slot[SLOT_SELF] - g->frame);
@@ -266,8 +293,10 @@ static void self(struct cg *g)
 	call_helper(e, BPF_FUNC_map_lookup_elem);
 	sti(e, U64, R10, g->slot[SLOT_SELF] - g->frame, 0);
 	jmpi(e, BPF_JEQ, R0, 0, no);
-	ld(e, U32, R3, R0, 0);
+	ld(e, U32, R3, R0, offsetof(struct self_entry, kind));
 	set_slot(g, SLOT_SELF, R3);
+	jmpi(e, BPF_JNE, R3, SELF_RELATED, no);
+	mov(e, R8, R0);
 	place(e, no);
 }
 
@@ -369,24 +398,20 @@ static bool wants_ct(const struct cg *g)
 }
 
 /*
- * The helper's answer to the first packet of a connection, which ended with
- * that packet: to the kernel's own answer, its entry is attached.
+ * To the kernel's own answer, the entry of the packet is attached; it does not
+ * pass conntrack, which would not know ours to the first packet of a connection.
+ * r8: struct self_entry -> its entry, or to @other if it is 0.
  */
-static void answer(struct cg *g)
+static void answer(struct cg *g, __u32 other)
 {
 	struct emit *e = &g->e;
-	__u32 no = new_label(e);
 
-	if (g->slot[SLOT_SELF] < 0)
-		return;
-	ld(e, U64, R3, R10, g->slot[SLOT_SELF] - g->frame);
-	jmpi(e, BPF_JNE, R3, SELF_RELATED, no);
+	jmpi(e, BPF_JEQ, R8, 0, other);
+	ld(e, U32, R3, R8, offsetof(struct self_entry, dir));
+	set_field(g, IR_CTDIR, R3);
 	movi(e, R4, XT_CONNTRACK_STATE_BIT(IP_CT_RELATED));
 	set_field(g, IR_CTSTATE, R4);
-	movi(e, R4, 1);
-	set_field(g, IR_CT, R4);
-	set_field(g, IR_CTDIR, R4);	/* IP_CT_DIR_REPLY */
-	place(e, no);
+	alui(e, BPF_ADD, R8, offsetof(struct self_entry, ct));
 }
 
 /* net/netfilter/xt_conntrack.c: skb->_nfct is the entry's address and, in 3 bits, ctinfo */
@@ -394,10 +419,16 @@ static void conntrack(struct cg *g)
 {
 	struct emit *e = &g->e;
 	__u32 none = new_label(e), done = new_label(e), original = new_label(e);
-	__u32 untracked = new_label(e), state = new_label(e), foreign = new_label(e);
+	__u32 untracked = new_label(e), state = new_label(e), other = new_label(e);
+	__u32 entry = new_label(e);
 
 	if (!wants_ct(g))
 		return;
+	if (knows_self(g)) {
+		answer(g, other);
+		ja(e, entry);
+		place(e, other);
+	}
 	kload_member(g, U64, R3, R9, "sk_buff", "_nfct");
 	mov(e, R8, R3);
 	alui(e, BPF_AND, R8, ~7);
@@ -413,13 +444,7 @@ static void conntrack(struct cg *g)
 	movi(e, R4, 2);
 	alu(e, BPF_LSH, R4, R3);
 	set_field(g, IR_CTSTATE, R4);
-	if (g->slot[SLOT_SELF] >= 0) {
-		ld(e, U64, R3, R10, g->slot[SLOT_SELF] - g->frame);
-		jmpi(e, BPF_JNE, R3, SELF_RELATED, foreign);
-		movi(e, R4, XT_CONNTRACK_STATE_BIT(IP_CT_RELATED));
-		set_field(g, IR_CTSTATE, R4);
-		place(e, foreign);
-	}
+	place(e, entry);
 	ct_entry(g);
 	ja(e, done);
 	place(e, none);
@@ -432,7 +457,6 @@ static void conntrack(struct cg *g)
 		place(e, state);
 		set_field(g, IR_CTSTATE, R4);
 	}
-	answer(g);
 	place(e, done);
 }
 

@@ -60,7 +60,8 @@ static const char *reason(char *log)
 	char *line = log, *last = log;
 
 	for (line = strtok(log, "\n"); line; line = strtok(NULL, "\n"))
-		if (strncmp(line, "processed ", 10) && strncmp(line, "stack depth ", 12) && *line)
+		if (*line && strncmp(line, "processed ", 10) && strncmp(line, "stack depth ", 12) &&
+		    strncmp(line, "verification time ", 18))
 			last = line;
 	return last;
 }

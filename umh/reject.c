@@ -176,8 +176,8 @@ static enum reject_answer answer4(const struct event *ev)
 		return REJECT_NONE;
 	if (ih->protocol == IPPROTO_ICMP) {
 		type = event_bytes(ev, off, 1);
-		if (!type || icmp_is_error(*type))
-			return REJECT_NONE;
+		if (!type || icmp_is_error(*type) || ev->kernel_sk)
+			return REJECT_NONE;	/* the kernel's are sent while its socket is locked */
 	}
 	return REJECT_ICMP;
 }
@@ -221,8 +221,11 @@ static bool csum_passes6(const struct event *ev)
 	return !csum_wanted(ev, off, proto) || csum_right6(ev, off, proto);
 }
 
-/* is_ineligible(): an ICMPv6 error, or a packet that ends where it may be one. */
-static bool icmp6_is_error(const struct event *ev)
+/*
+ * is_ineligible(): an ICMPv6 error, or a packet that ends where it may be one.  And
+ * the kernel's own echo replies: they are sent while the socket of errors is locked.
+ */
+static bool icmp6_unanswered(const struct event *ev)
 {
 	const __u8 *type;
 	__u16 frag;
@@ -232,7 +235,10 @@ static bool icmp6_is_error(const struct event *ev)
 	if (off < 0 || proto != IPPROTO_ICMPV6)
 		return false;
 	type = event_bytes(ev, off, 1);
-	return type ? !(*type & ICMPV6_INFOMSG_MASK) : !frag;
+	if (!type)
+		return !frag;
+	return !(*type & ICMPV6_INFOMSG_MASK) ||
+	       (ev->kernel_sk && (*type == ICMPV6_ECHO_REPLY || *type == ICMPV6_EXT_ECHO_REPLY));
 }
 
 static enum reject_answer answer6(const struct event *ev)
@@ -246,7 +252,7 @@ static enum reject_answer answer6(const struct event *ev)
 	if (ev->pkt_type != PACKET_HOST || IN6_IS_ADDR_MULTICAST(&ih->daddr) ||
 	    IN6_IS_ADDR_MULTICAST(&ih->saddr) || IN6_IS_ADDR_UNSPECIFIED(&ih->saddr))
 		return REJECT_NONE;
-	return csum_passes6(ev) && !icmp6_is_error(ev) ? REJECT_ICMP : REJECT_NONE;
+	return csum_passes6(ev) && !icmp6_unanswered(ev) ? REJECT_ICMP : REJECT_NONE;
 }
 
 enum reject_answer reject_answer(const struct event *ev)

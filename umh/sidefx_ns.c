@@ -256,12 +256,38 @@ static int sock_setup(int fd, enum ns_sock kind)
 
 static int sock_register(int fd, bool related)
 {
-	__u32 kind = related ? SELF_RELATED : SELF_PLAIN;
+	struct self_entry self = { .kind = related ? SELF_RELATED : SELF_PLAIN };
 	__u64 cookie = sock_cookie(fd);
 
 	if (self_map < 0)
 		return 0;
-	return bpf_map_update_elem(self_map, &cookie, &kind, BPF_ANY) ? -errno : 0;
+	return bpf_map_update_elem(self_map, &cookie, &self, BPF_ANY) ? -errno : 0;
+}
+
+int ns_announce(int fd, const struct event *ev, bool loops)
+{
+	static __u32 serial;
+	struct self_entry self = { .kind = SELF_RELATED };
+	__u32 priority = 0;
+	__u64 key = sock_cookie(fd);
+
+	if (self_map < 0)
+		return 0;
+	if (ev) {
+		self.dir = !ev->ct_reply;
+		memcpy(self.ct, ev->ct, sizeof(self.ct));
+		if (bpf_map_update_elem(self_map, &key, &self, BPF_ANY))
+			return -errno;
+	}
+	if (!loops)
+		return 0;
+	if (ev) {
+		priority = self_priority(serial++);
+		key = self_looped(priority);
+		if (bpf_map_update_elem(self_map, &key, &self, BPF_ANY))
+			return -errno;
+	}
+	return setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof(priority)) ? -errno : 0;
 }
 
 int ns_socket(struct ns_ctx *ns, enum ns_sock kind, bool related)

@@ -99,7 +99,8 @@ int main(int argc, char **argv)
 		return 2;
 	path = argv[1];
 	home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	map = bpf_map_create(BPF_MAP_TYPE_HASH, "self", 8, 4, SELF_MAX, NULL);
+	map = bpf_map_create(BPF_MAP_TYPE_HASH, "self", 8, sizeof(struct self_entry), SELF_MAX,
+			     NULL);
 	if (map < 0 || home < 0 || sidefx_init(map))
 		return 1;
 	while (!read_all(&len, sizeof(len)) && len <= sizeof(buf)) {

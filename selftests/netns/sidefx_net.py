@@ -183,8 +183,8 @@ class Nflog:
         return out
 
 
-EVENT = struct.Struct("=Q8B30sHIIIIIIIBBHHHI16s16s16s32s")
-assert EVENT.size == 168  # offsetof(struct event, data)
+EVENT = struct.Struct("=Q8B30sHIIIIIIIBBHHHI16s16s16s32s192s")
+assert EVENT.size == 360  # offsetof(struct event, data)
 LOG, REJECT = 1, 2
 
 
@@ -212,7 +212,7 @@ def event(record, kind, names, arg=0, flags=0, prefix=b"", ct=CONNTRACK_NONE, or
         99, kind, family, hook, arg if kind == REJECT else 0, arg if kind == LOG else 0, flags,
         ct, packet_type(hw) if indev else 0, prefix, len(hw), mark, len(data), len(kept), indev,
         outdev, uid, gid, 11 in a, 0, hwtype, len(hw), socket.htons(orig[1]), 0, orig[0],
-        names.get(indev, b""), names.get(outdev, b""), hw)
+        names.get(indev, b""), names.get(outdev, b""), hw, b"")
     return fixed + kept
 
 

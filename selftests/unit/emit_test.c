@@ -175,7 +175,8 @@ static void test_long(void)
 	emit_free(&e);
 	/* just as far as 16 bits allow: the kernel must have room to put more between */
 	long_jumps(&e, 32700);
-	tap_ok(!emit_finish(&e, &err) && has_gotol(&e) && run(&e) == 7, "jumps that are nearly long");
+	tap_ok(!emit_finish(&e, &err) && has_gotol(&e) && run(&e) == 7,
+	       "jumps that are nearly long");
 	emit_free(&e);
 }
 
@@ -315,8 +316,8 @@ static void test_prune(void)
 			emit_free(&pruned);
 		}
 	}
-	tap_ok(same && after < before, "pruned programs do the same: %ld of %ld instructions", after,
-	       before);
+	tap_ok(same && after < before, "pruned programs do the same: %ld of %ld instructions",
+	       after, before);
 	tap_ok(loads, "pruned programs have no dead code, says the kernel");
 }
 

@@ -129,10 +129,11 @@ static bool expect(const struct test_case *c, struct step *s, char *words)
 static bool case_tables(struct test_case *c, struct xt_err *err)
 {
 	for (int i = 0; i < c->ntables; i++)
-		if (parse_ir(c->text[i], &c->ir[i], err) || parse_ir(c->text[i], &c->exact[i], err) ||
+		if (parse_ir(c->text[i], &c->ir[i], err) ||
+		    parse_ir(c->text[i], &c->exact[i], err) ||
 		    passes_exact(&c->exact[i], err))
 			return false;
-	c->facts.nlocal = 2;
+	c->facts.nlocal = c->facts.fib ? 0 : 2;
 	c->facts.local = c->v6 ? local_ip6 : local_ip;
 	return true;
 }

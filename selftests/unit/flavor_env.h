@@ -62,12 +62,12 @@ static int tap_open(const char *name)
 static bool net_configure(void)
 {
 	return !system("set -e; s=/proc/sys/net\n"
-		       "echo 0 >$s/ipv4/conf/all/rp_filter; echo 0 >$s/ipv4/conf/default/rp_filter\n"
+		       "for d in all default; do echo 0 >$s/ipv4/conf/$d/rp_filter; done\n"
 		       "for d in in0 out0; do echo 0 >$s/ipv6/conf/$d/accept_dad\n"
 		       "echo 0 >$s/ipv4/conf/$d/rp_filter; echo 1 >$s/ipv6/conf/$d/addr_gen_mode\n"
 		       "done; ip link set lo up\n"
 		       "ip link set in0 address 02:00:00:00:00:01 up\n"
-		       "ip link set out0 address 02:00:00:00:00:02 up\n"
+		       "ip link set out0 address 02:00:00:00:00:02 mtu 1300 up\n"
 		       "ip addr add 10.0.0.1/24 dev in0; ip addr add 10.1.0.1/24 dev out0\n"
 		       "ip addr add 2001:db8::1/64 dev in0 nodad\n"
 		       "ip addr add 2001:db8:1::1/64 dev out0 nodad\n"
@@ -141,7 +141,8 @@ static bool net_up(struct xt_err *err)
 	net.ifindex[NET_IN] = if_nametoindex("in0");
 	net.ifindex[NET_OUT] = if_nametoindex("out0");
 	net.ring = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "ring", 0, 0, 1 << 20, NULL);
-	net.self = bpf_map_create(BPF_MAP_TYPE_HASH, "self", 8, 4, SELF_MAX, NULL);
+	net.self = bpf_map_create(BPF_MAP_TYPE_HASH, "self", 8, sizeof(struct self_entry),
+				  SELF_MAX, NULL);
 	if (!net_configure() || net.ring < 0 || net.self < 0)
 		return xt_fail(err, -EINVAL, "cannot set the namespace up"), false;
 	return observe(FAM_IP, err) && observe(FAM_IP6, err);

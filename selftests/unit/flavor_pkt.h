@@ -11,7 +11,7 @@
  *   l4 N					only N bytes behind the IP header
  *   doff N					TCP header length, in words
  *   mss N opt KIND LEN nop eol			TCP options
- *   frag OFFSET, mf				in units of 8 bytes; IPv6: a fragment header
+ *   frag OFFSET, mf, df			in units of 8 bytes; IPv6: a fragment header
  *   ipopt N					N no-operation IPv4 options
  *   ext hop|routing|dst|ah|esp|none|bad		IPv6 extension headers, in this order
  *   exts N					N destination options headers
@@ -43,7 +43,7 @@ struct spec {
 	bool v6;
 	int proto, type, code, flags, ttl, tos, payload, l4, doff, frag, ipopt, cut, pad;
 	int iplen, ihl, version, ethertype, sport, dport, ntcpopt, nexts;
-	bool mf, badsum, vlan;
+	bool mf, df, badsum, vlan;
 	char saddr[48], daddr[48];
 	__u8 dmac[6], smac[6], tcpopt[40], exts[PKT_MAX_EXTS];
 };
@@ -193,6 +193,8 @@ static bool simple_word(struct spec *s, struct packet *p, const char *w)
 		s->proto = 17;
 	else if (!strcmp(w, "mf"))
 		s->mf = true;
+	else if (!strcmp(w, "df"))
+		s->df = true;
 	else if (!strcmp(w, "badsum"))
 		s->badsum = true;
 	else if (!strcmp(w, "vlan"))
@@ -287,7 +289,7 @@ static int build_ip(const struct spec *s, __u8 *p, const __u8 *l4, int n)
 	p[1] = s->tos;
 	put16(p + 2, s->iplen ? s->iplen : hdr + n);
 	put16(p + 4, 0x1234);
-	put16(p + 6, s->frag | (s->mf ? 0x2000 : 0));
+	put16(p + 6, s->frag | (s->mf ? 0x2000 : 0) | (s->df ? 0x4000 : 0));
 	p[8] = s->ttl;
 	p[9] = s->proto;
 	inet_pton(AF_INET, s->saddr, p + 12);

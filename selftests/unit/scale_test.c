@@ -264,7 +264,8 @@ static void nest(struct large *l, int deep, int callers)
 	fprintf(f, "chain INPUT hook 1\n");
 	for (int d = 0; d < deep; d++) {
 		for (int c = 0; c < callers; c++)
-			fprintf(f, " %d: %sttl == %d -> jump %d\n", n++, c ? "" : "! ", 10 + d, d + 1);
+			fprintf(f, " %d: %sttl == %d -> jump %d\n", n++, c ? "" : "! ", 10 + d,
+				d + 1);
 		if (!d)
 			fprintf(f, " %d: -> accept\n", n++);
 		fprintf(f, "chain c%d\n", d);

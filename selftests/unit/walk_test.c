@@ -278,8 +278,8 @@ static void any_packet(struct facts *p, struct packet *out)
 		snprintf(extra + strlen(extra), sizeof(extra) - strlen(extra), " l4 %d", p->l4);
 	}
 	snprintf(p->words, sizeof(p->words), "%s ttl %d saddr 10.0.0.%d %s%d %s",
-		 p->proto == 6 ? "tcp" : p->proto == 17 ? "udp" : "proto 50 payload 8", p->ttl, p->saddr,
-		 "dport ", p->dport, extra);
+		 p->proto == 6 ? "tcp" : p->proto == 17 ? "udp" : "proto 50 payload 8", p->ttl,
+		 p->saddr, "dport ", p->dport, extra);
 	strcpy(words, p->words);
 	if (!packet_build(out, false, words))
 		tap_diag("no such packet: %s", p->words);
@@ -476,7 +476,8 @@ static void test(int rounds, int rules, __u64 seed)
 	}
 	/* long chains match more than the early stage remembers */
 	tap_ok(ok && (rules > 20 || early_drops * 10 > compared),
-	       "up to %d rules a chain: %ld packets, %ld dropped early", rules, compared, early_drops);
+	       "up to %d rules a chain: %ld packets, %ld dropped early", rules, compared,
+	       early_drops);
 }
 
 int main(int argc, char **argv)
