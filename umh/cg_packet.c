@@ -146,6 +146,7 @@ static void event_owner(struct cg *g)
 	sti(e, U32, R8, EV(uid), 0);
 	sti(e, U32, R8, EV(gid), 0);
 	ld_slot(g, R1, SLOT_SELF);	/* an answer of ours is nobody's */
+	st(e, U8, R8, EV(self), R1);
 	jmpi(e, BPF_JNE, R1, 0, none);
 	kload_member(g, U64, R3, R9, "sk_buff", "sk");
 	jmpi(e, BPF_JEQ, R3, 0, none);
@@ -173,23 +174,25 @@ static void event_owner(struct cg *g)
 }
 
 /*
- * skb_csum_unnecessary(): CHECKSUM_UNNECESSARY (1), CHECKSUM_PARTIAL (3), or
- * found valid; CHECKSUM_COMPLETE (2) is not looked at again behind INPUT.
+ * CHECKSUM_UNNECESSARY (1), CHECKSUM_PARTIAL (3); CHECKSUM_COMPLETE (2) is not
+ * looked at again but at INPUT, where what conntrack has found right still is.
  */
 static void event_csum(struct cg *g)
 {
 	struct emit *e = &g->e;
-	__u32 ok = new_label(e), done = new_label(e), valid = new_label(e);
+	__u32 ok = new_label(e), done = new_label(e), no = new_label(e);
 
+	kload_bits(g, R3, R9, "sk_buff", "csum_valid", 1);
+	st(e, U8, R8, EV(csum_valid), R3);
 	kload_bits(g, R3, R9, "sk_buff", "ip_summed", 2);
 	jmpi(e, BPF_JEQ, R3, 1, ok);
 	jmpi(e, BPF_JEQ, R3, 3, ok);
-	jmpi(e, BPF_JNE, R3, 2, valid);
+	jmpi(e, BPF_JNE, R3, 2, no);
 	ld_slot(g, R1, SLOT_HOOK);
 	jmpi(e, BPF_JNE, R1, NF_INET_LOCAL_IN, ok);
-	place(e, valid);
-	kload_bits(g, R3, R9, "sk_buff", "csum_valid", 1);
+	ld(e, U8, R3, R8, EV(csum_valid));
 	jmpi(e, BPF_JNE, R3, 0, ok);
+	place(e, no);
 	sti(e, U8, R8, EV(csum_ok), 0);
 	ja(e, done);
 	place(e, ok);

@@ -62,9 +62,9 @@ struct compile_env {
  * owned by no user; a program looks a packet's socket up here to see the same,
  * with what the entry was as of the answer that is being sent.
  *
- * An answer to an address of our own has no socket any more when it comes in
- * through lo.  It is known by its priority, which the helper sets: one of
- * SELF_LOOPED, in turn; the key is self_looped().
+ * An answer to an address of our own, or to a broadcast one, has no socket any
+ * more when it comes in again.  It is known by its priority, which the helper
+ * sets: one of SELF_LOOPED, in turn; the key is self_looped().
  */
 #define SELF_MAX 1024
 #define SELF_LOOPED 256

@@ -49,14 +49,15 @@ struct event {
 	__u32 in_ifindex, out_ifindex;	/* 0: none */
 	__u32 uid, gid;		/* of the socket, where has_sk */
 	__u8 has_sk;		/* there is a socket with a file (LOG --log-uid) */
-	/* skb_csum_unnecessary(), or CHECKSUM_COMPLETE and the hook is not INPUT */
+	/* CHECKSUM_UNNECESSARY, _PARTIAL, or _COMPLETE and valid or not at INPUT */
 	__u8 csum_ok;
 	__u16 in_type;		/* skb->dev->type: ARPHRD_* */
 	__u16 hh_len;		/* skb->dev->hard_header_len */
 	__be16 orig_dport;	/* EVENT_CT_DNAT: the port that the packet was sent to */
 	__u8 ct_reply;		/* has_ct: the packet is one of the reply direction */
 	__u8 kernel_sk;		/* the socket is the kernel's own */
-	__u8 reserved[2];
+	__u8 csum_valid;	/* skb->csum_valid: it was right when it was last looked at */
+	__u8 self;		/* the packet is an answer of ours */
 	__u8 orig_daddr[16];	/* EVENT_CT_DNAT: the address, IPv4: the first 4 bytes */
 	char in_name[16], out_name[16];
 	__u8 mac[EVENT_MAC_MAX];	/* the MAC header as received */

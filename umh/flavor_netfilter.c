@@ -249,19 +249,27 @@ static bool knows_self(const struct cg *g)
 	return g->slot[SLOT_SELF] >= 0 && g->env->self >= 0;
 }
 
-/* r3 = the key of what came in through lo with a priority that the helper gives; or to @no. */
+/*
+ * r3 = the key of what has lost its socket, but has a priority that the helper
+ * gives, or to @no: what came in through lo, and the copy of a broadcast, going out
+ * or come in.
+ */
 static void self_loop(struct cg *g, __u32 no)
 {
 	struct emit *e = &g->e;
+	__u32 yes = new_label(e);
 
 	tload(g, U32, R3, R9, "sk_buff", "priority");
 	alui32(e, BPF_AND, R3, SELF_PRIORITY_MASK);
 	jmpi32(e, BPF_JNE, R3, SELF_PRIORITY, no);
+	kload_bits(g, R3, R9, "sk_buff", "pkt_type", 3);
+	jmpi(e, BPF_JEQ, R3, 5, yes);		/* PACKET_LOOPBACK */
 	ld(e, U64, R3, R6, 0);
 	tload(g, U64, R3, R3, "nf_hook_state", "in");
-	jmpi(e, BPF_JEQ, R3, 0, no);
+	jmpi(e, BPF_JEQ, R3, 0, yes);
 	tload(g, U32, R3, R3, "net_device", "ifindex");
 	jmpi(e, BPF_JNE, R3, 1, no);		/* LOOPBACK_IFINDEX */
+	place(e, yes);
 	tload(g, U32, R3, R9, "sk_buff", "priority");
 	alui(e, BPF_LSH, R3, 32);		/* self_looped() */
 }
@@ -270,7 +278,7 @@ static void self_loop(struct cg *g, __u32 no)
 static void self(struct cg *g)
 {
 	struct emit *e = &g->e;
-	__u32 no = new_label(e), out = new_label(e), known = new_label(e);
+	__u32 no = new_label(e), out = new_label(e), known = new_label(e), loop = new_label(e);
 
 	if (!knows_self(g))
 		return;
@@ -278,11 +286,12 @@ static void self(struct cg *g)
 	ld(e, U64, R3, R10, g->slot[SLOT_HOOK] - g->frame);
 	jmpi(e, BPF_JEQ, R3, NF_INET_LOCAL_OUT, out);
 	jmpi(e, BPF_JEQ, R3, NF_INET_POST_ROUTING, out);
+	place(e, loop);
 	self_loop(g, no);
 	ja(e, known);
 	place(e, out);
 	kload_member(g, U64, R3, R9, "sk_buff", "sk");
-	jmpi(e, BPF_JEQ, R3, 0, no);
+	jmpi(e, BPF_JEQ, R3, 0, loop);
 	kload_member(g, U64, R3, R3, "sock", "__sk_common.skc_cookie");
 	jmpi(e, BPF_JEQ, R3, 0, no);
 	place(e, known);

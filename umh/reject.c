@@ -66,14 +66,19 @@ static bool csum_wanted(const struct event *ev, __u32 off, __u8 proto)
 	return true;
 }
 
-/* nf_ip_checksum(): over the IP header too, which sums up to nothing where it is right. */
+/*
+ * nf_ip_checksum(): over the IP header too, which sums up to nothing where it is
+ * right; options that the kernel has filled in make it wrong.
+ */
 static bool csum_right4(const struct event *ev, __u32 off, __u8 proto)
 {
 	const struct iphdr *ih = (const void *)ev->data;
 	__u32 sum = 0;
 
-	if (ev->csum_ok || ev->data_len < ev->len)
+	if (ev->csum_ok)
 		return true;
+	if (ev->data_len < ev->len)
+		return !csum_fold(csum_add_bytes(0, ih, off));
 	if (proto == IPPROTO_TCP || proto == IPPROTO_UDP)
 		sum = csum_pseudo(&ih->saddr, 4, proto, ev->len - off);
 	return !csum_fold(csum_add_bytes(sum, ev->data, ev->len));
@@ -172,12 +177,14 @@ static enum reject_answer answer4(const struct event *ev)
 	if (ev->pkt_type != PACKET_HOST || ev->with > IPT_ICMP_ADMIN_PROHIBITED ||
 	    ev->with == IPT_ICMP_ECHOREPLY)
 		return REJECT_NONE;
-	if (csum_wanted(ev, off, ih->protocol) && !csum_right4(ev, off, ih->protocol))
+	if (!ev->csum_valid && csum_wanted(ev, off, ih->protocol) &&
+	    !csum_right4(ev, off, ih->protocol))
 		return REJECT_NONE;
 	if (ih->protocol == IPPROTO_ICMP) {
 		type = event_bytes(ev, off, 1);
+		/* the kernel's own are sent while the socket of errors is locked */
 		if (!type || icmp_is_error(*type) || ev->kernel_sk)
-			return REJECT_NONE;	/* the kernel's are sent while its socket is locked */
+			return REJECT_NONE;
 	}
 	return REJECT_ICMP;
 }
@@ -213,7 +220,7 @@ static bool csum_passes6(const struct event *ev)
 	__u8 proto;
 	int off;
 
-	if (ev->csum_ok)
+	if (ev->csum_ok || ev->csum_valid)
 		return true;
 	off = skip_ext6(ev, &proto, &frag);
 	if (off < 0 || (__u32)off >= ev->len || frag & FRAG6_OFFSET)
@@ -255,9 +262,29 @@ static enum reject_answer answer6(const struct event *ev)
 	return csum_passes6(ev) && !icmp6_unanswered(ev) ? REJECT_ICMP : REJECT_NONE;
 }
 
+/*
+ * A reply that the kernel itself sends: icmp_reply() and icmpv6_echo_reply()
+ * have the ICMP socket locked meanwhile, and icmp_send() gives up on finding it so.
+ */
+static bool under_icmp_lock(const struct event *ev)
+{
+	bool v4 = ev->nfproto == NFPROTO_IPV4;
+	__u32 at = v4 ? (ev->data[0] & 15) * 4 : 40;
+	__u8 proto = ev->data[v4 ? 9 : 6];
+
+	if (ev->hook != NF_INET_LOCAL_OUT || ev->has_sk || at >= ev->data_len)
+		return false;
+	if (v4)
+		return proto == IPPROTO_ICMP && (ev->data[at] == ICMP_ECHOREPLY ||
+						 ev->data[at] == ICMP_TIMESTAMPREPLY);
+	return proto == IPPROTO_ICMPV6 && ev->data[at] == ICMPV6_ECHO_REPLY;
+}
+
 enum reject_answer reject_answer(const struct event *ev)
 {
-	return ev->nfproto == NFPROTO_IPV4 ? answer4(ev) : answer6(ev);
+	enum reject_answer what = ev->nfproto == NFPROTO_IPV4 ? answer4(ev) : answer6(ev);
+
+	return what == REJECT_ICMP && under_icmp_lock(ev) ? REJECT_NONE : what;
 }
 
 __u8 reject_tos(const struct event *ev)

@@ -182,6 +182,17 @@ static const __u8 code6[] = {
 	[IP6T_ICMP6_REJECT_ROUTE] = ICMPV6_REJECT_ROUTE,
 };
 
+/* The kernel's resets leave the rest of the checksum to the device. */
+static void unsum_reset4(__u8 *quote, __u32 len)
+{
+	struct iphdr *ih = (void *)quote;
+	struct tcphdr *th = (void *)(ih + 1);
+
+	if (ih->ihl == 5 && ih->protocol == IPPROTO_TCP && len >= sizeof(*ih) + sizeof(*th))
+		th->check = htons(~csum_fold(csum_add_bytes(IPPROTO_TCP + sizeof(*th),
+							    &ih->saddr, 8)));
+}
+
 /* The IP header of an ICMPv4 error, options included. */
 static void put_ip4(const struct event *ev, const struct reject_facts *f, __u8 *out)
 {
@@ -219,6 +230,8 @@ static size_t build_icmp4(const struct event *ev, const struct reject_facts *f, 
 	memcpy(ic + 1, ev->data, len);
 	if (ev->has_ct == EVENT_CT_DNAT)
 		untranslate4(ev, (__u8 *)(ic + 1), len);
+	if (ev->self)
+		unsum_reset4((__u8 *)(ic + 1), len);
 	ic->checksum = htons(csum_fold(csum_add_bytes(0, ic, sizeof(*ic) + len)));
 	return hlen + len;
 }

@@ -267,15 +267,17 @@ static int sock_register(int fd, bool related)
 int ns_announce(int fd, const struct event *ev, bool loops)
 {
 	static __u32 serial;
-	struct self_entry self = { .kind = SELF_RELATED };
+	struct self_entry self = { .kind = SELF_PLAIN };
 	__u32 priority = 0;
-	__u64 key = sock_cookie(fd);
+	__u64 key;
 
 	if (self_map < 0)
 		return 0;
-	if (ev) {
+	if (ev && ev->has_ct != EVENT_CT_NONE) {
+		self.kind = SELF_RELATED;
 		self.dir = !ev->ct_reply;
 		memcpy(self.ct, ev->ct, sizeof(self.ct));
+		key = sock_cookie(fd);
 		if (bpf_map_update_elem(self_map, &key, &self, BPF_ANY))
 			return -errno;
 	}

@@ -198,9 +198,8 @@ struct ns_ctx *ns_get(__u64 cookie);
 /* Opens it on first use. The fd, or a negative errno. */
 int ns_socket(struct ns_ctx *ns, enum ns_sock kind, bool related);
 /*
- * Has programs take what the socket sends next for an answer to @ev, which has an
- * entry.  @loops: it goes to an address of our own; to be called again without @ev
- * when it is sent.
+ * Has programs take what the socket sends next for an answer to @ev.  @loops: it
+ * comes back to us; to be called again without @ev when it is sent.
  */
 int ns_announce(int fd, const struct event *ev, bool loops);
 const struct link_info *ns_link(struct ns_ctx *ns, __u32 ifindex);

@@ -28,7 +28,7 @@ struct answer {
 	__u8 src[16], dst[16];	/* for the route lookup; src: 0: none */
 	__u32 oif, mark;
 	__u8 tos;
-	bool loops;		/* to an address of our own */
+	bool loops;		/* to an address of our own, or to all */
 };
 
 static void add_cmsg(struct msghdr *msg, int level, int type, const void *data, size_t len)
@@ -53,8 +53,8 @@ static enum reject_result answer_send(struct answer *a, enum ns_sock kind, void 
 	};
 	struct in_pktinfo info = { .ipi_ifindex = a->oif };
 	struct in6_pktinfo info6 = { .ipi6_ifindex = a->oif };
-	bool related = a->ev->has_ct != EVENT_CT_NONE, sent;
-	int fd = ns_socket(a->ns, kind, related), tos = a->tos;
+	int fd = ns_socket(a->ns, kind, a->ev->has_ct != EVENT_CT_NONE), tos = a->tos;
+	bool sent;
 
 	if (fd < 0 || !a->len)
 		return REJECT_FAILED;
@@ -68,10 +68,10 @@ static enum reject_result answer_send(struct answer *a, enum ns_sock kind, void 
 		add_cmsg(&msg, SOL_SOCKET, SO_MARK, &a->mark, sizeof(a->mark));
 	if (tos && !a->loops)	/* it would set the priority */
 		add_cmsg(&msg, IPPROTO_IP, IP_TOS, &tos, sizeof(tos));
-	if (related && ns_announce(fd, a->ev, a->loops))
+	if (ns_announce(fd, a->ev, a->loops))
 		return REJECT_FAILED;
 	sent = sendmsg(fd, &msg, MSG_DONTWAIT) >= 0;
-	if (related && a->loops)
+	if (a->loops)
 		ns_announce(fd, NULL, true);
 	return sent ? REJECT_SENT : REJECT_FAILED;
 }
@@ -127,12 +127,14 @@ static void packet_route4(const struct answer *a, struct route *r)
 		r->flags = ih->daddr == INADDR_BROADCAST ? RTCF_BROADCAST : RTCF_LOCAL;
 }
 
-static bool is_local4(const struct answer *a, __be32 addr)
+/* What is sent there comes back to us. */
+static bool loops4(const struct answer *a, __be32 addr)
 {
 	struct route_query q = { .nfproto = NFPROTO_IPV4, .dst = &addr };
 	struct route r;
 
-	return !route_get(a->ns->rtnl, &q, &r) && r.oif == IFINDEX_LO;
+	return !route_get(a->ns->rtnl, &q, &r) &&
+	       (r.oif == IFINDEX_LO || r.flags & RTCF_BROADCAST);
 }
 
 static enum reject_result reset4(struct answer *a)
@@ -147,7 +149,7 @@ static enum reject_result reset4(struct answer *a)
 	a->oif = packet_vrf(a);
 	memcpy(a->src, &ih->daddr, 4);
 	memcpy(a->dst, &ih->saddr, 4);
-	a->loops = is_local4(a, ih->saddr);
+	a->loops = loops4(a, ih->saddr);
 	a->len = reject_build_reset(a->ev, &a->facts, a->buf);
 	return answer_send4(a);
 }
@@ -188,7 +190,7 @@ static int icmp_route4(struct answer *a, __be32 saddr, struct route *r)
 
 	if (err)
 		return err;
-	a->loops = r->oif == IFINDEX_LO;
+	a->loops = r->oif == IFINDEX_LO || r->flags & RTCF_BROADCAST;
 	memcpy(a->src, &saddr, 4);
 	memcpy(a->facts.saddr, saddr ? &saddr : r->has_src ? (void *)r->src : &dummy, 4);
 	a->facts.hoplimit = r->hoplimit ? r->hoplimit : a->ns->sysctl.default_ttl;
