@@ -311,7 +311,11 @@ static bool icmp_local6(const struct answer *a)
 static __u32 icmp_iif6(const struct answer *a)
 {
 	const struct ipv6hdr *ih = (const void *)a->ev->data;
+	struct route_query q = {
+		.nfproto = NFPROTO_IPV6, .fib_match = true, .dst = &ih->daddr,
+	};
 	__u32 dev = packet_dev6(a->ev), owner;
+	struct route r;
 
 	if (!IN6_IS_ADDR_LINKLOCAL(&ih->saddr))
 		return packet_vrf(a);
@@ -319,6 +323,9 @@ static __u32 icmp_iif6(const struct answer *a)
 		return dev;
 	if (a->ev->hook == NF_INET_LOCAL_OUT && a->ev->out_ifindex != IFINDEX_LO)
 		return a->ev->out_ifindex;
+	/* several may have its address: the one of its route */
+	if (!IN6_IS_ADDR_LINKLOCAL(&ih->daddr) && !route_get(a->ns->rtnl, &q, &r) && r.oif)
+		return r.oif;
 	owner = addr6_owner(a->ns->rtnl, &ih->daddr, 0);
 	return owner ? owner : dev;
 }
