@@ -208,14 +208,26 @@ static int watch_all(struct xt_err *err)
  * The maps that all programs share: those that are pinned, or new ones.
  */
 
+/* As this helper would make it; an older one may have left another. */
+static bool same_map(int fd, int type, __u32 key, __u32 value, __u32 max)
+{
+	struct bpf_map_info info = {};
+	__u32 len = sizeof(info);
+
+	return !bpf_obj_get_info_by_fd(fd, &info, &len) && info.type == (__u32)type &&
+	       info.key_size == key && info.value_size == value && info.max_entries == max;
+}
+
 static int shared_map(const char *name, int type, __u32 key, __u32 value, __u32 max, __u32 flags,
 		      struct xt_err *err)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = flags);
 	int fd = state_get(state_root(), name), ret;
 
-	if (fd >= 0)
+	if (fd >= 0 && same_map(fd, type, key, value, max))
 		return fd;
+	if (fd >= 0)
+		close(fd);
 	fd = bpf_map_create(type, name, key, value, max, &opts);
 	if (fd < 0)
 		return xt_fail(err, fd, "map %s: %s", name, strerror(-fd));
