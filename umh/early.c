@@ -199,7 +199,7 @@ static struct early_progs no_progs(void)
 
 static bool wanted(const struct space *s)
 {
-	if (s->w->early == XTJIT_EARLY_OFF)
+	if (s->w->early == XTJIT_EARLY_OFF || s->w->foreign)
 		return false;
 	for (int f = 0; f < 2; f++)
 		for (int i = 0; i < XT_TABLES; i++)
@@ -364,10 +364,10 @@ void early_close(struct space *s, bool drop)
 		state_each(s->dir, remove_pin, NULL);
 }
 
-/* In the namespace: TC filters go, too. */
-static void turn_off(struct space *s)
+void early_remove(struct space *s)
 {
-	early_devices_close(s->early, true);
+	if (s->early)
+		early_devices_close(s->early, true);
 	early_close(s, true);
 }
 
@@ -375,7 +375,7 @@ void early_build(struct space *s, const struct xt_family *f, const struct table 
 		 const struct gen *g, struct early_progs *p)
 {
 	*p = no_progs();
-	if (s->w->early == XTJIT_EARLY_OFF || (!s->early && !early_open(s)))
+	if (s->w->early == XTJIT_EARLY_OFF || s->w->foreign || (!s->early && !early_open(s)))
 		return;
 	netdevs_update(s->early->nd);
 	build(s->early, f, t, g, p);
@@ -396,7 +396,7 @@ void early_refresh(struct space *s)
 
 	if (!wanted(s)) {
 		if (s->early)
-			turn_off(s);
+			early_remove(s);
 		return;
 	}
 	if (!s->early && !early_open(s))

@@ -35,7 +35,9 @@ void early_tick(struct space *s);
 
 /* Takes over what is pinned below s->dir. */
 void early_recover(struct space *s);
-/* @drop: also detaches everything. */
+/* In the namespace: takes everything off its devices, and unpins it. */
+void early_remove(struct space *s);
+/* @drop: also unpins everything, which takes XDP programs off. */
 void early_close(struct space *s, bool drop);
 
 /* Sockets that it has open in the namespace. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backend.h"
 #include "ext.h"
 #include "gen.h"
 #include "kernel_xt.h"
@@ -174,7 +175,7 @@ static int compile(const struct gen *g, const struct compile_env *env, struct xt
 		return ret;
 	ret = passes_exact(&t, err);
 	if (!ret)
-		ret = compile_exact(&t, &g->maps, env, err);
+		ret = helper.backend->compile(&t, &g->maps, env, err);
 	ir_table_free(&t);
 	return ret;
 }

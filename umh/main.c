@@ -298,7 +298,7 @@ static void forget_shared(void)
 
 	state_each(state_root(), other_pin, &others);
 	if (!others)
-		state_remove(state_root());
+		state_forget();
 }
 
 static void finish(void)

@@ -32,6 +32,12 @@ int netns_cookie(int fd, __u64 *cookie);
 int netns_enter(int fd);
 void netns_leave(void);
 
+/*
+ * From now on namespaces are not kept: @open brings one back by its cookie, an
+ * fd, or -ENOENT once it is gone.
+ */
+void netns_set_opener(int (*open)(__u64 cookie));
+
 /* Mounts @fd's namespace at RUN_DIR/netns/COOKIE (decimal), if it is not there yet. */
 int netns_keep(int fd, __u64 cookie);
 /* An fd (O_CLOEXEC) of a kept namespace, or a negative errno. */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backend.h"
 #include "early.h"
 #include "ext.h"
 #include "helper.h"
@@ -31,14 +32,15 @@ static __u32 count_rules(const struct gen *g)
 static void print_xtjit(const struct table *t, FILE *out)
 {
 	const struct gen *g = t->cur;
+	int prio;
 
 	fprintf(out, "%s %s: xtjit, ", t->family->name, t->row->name);
 	if (g->decoded)
 		fprintf(out, "%u rules, ", count_rules(g));
 	fprintf(out, "generation %llu, program %u\n", g->number, g->prog_id);
 	for (int i = 0; i < XT_HOOKS; i++)
-		if (t->link[i] >= 0)
-			fprintf(out, "  %-11s exact, priority %d\n", xt_hook_name[i], t->prio[i]);
+		if (helper.backend->hooked(t, i, &prio))
+			fprintf(out, "  %-11s exact, priority %d\n", xt_hook_name[i], prio);
 }
 
 static void print_kernel(const struct table *t, FILE *out)
