@@ -72,7 +72,7 @@ static bool path_add_kernel(struct path *p, const struct xt_family *f, const cha
 	if (kxt_read(f, name, &k))
 		return false;
 	if (!xt_ruleset_decode(&rs, f, &k.h, k.entries, NULL)) {
-		ok = !ext_lower(&rs, ir, NULL);
+		ok = !ext_lower(&rs, NULL, ir, NULL);
 		xt_ruleset_free(&rs);
 	}
 	kxt_free(&k);

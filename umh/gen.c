@@ -129,7 +129,7 @@ static int decode(struct gen *g, const struct xt_family *f, const struct xt_repl
 
 	if (ret)
 		return ret;
-	ret = ext_lower(&g->rs, &g->ir, err);
+	ret = ext_lower(&g->rs, NULL, &g->ir, err);
 	if (ret) {
 		xt_ruleset_free(&g->rs);
 		return ret;
@@ -169,7 +169,7 @@ static struct compile_env compile_env(__u64 netns, FILE *listing)
 static int compile(const struct gen *g, const struct compile_env *env, struct xt_err *err)
 {
 	struct ir_table t = {};
-	int ret = ext_lower(&g->rs, &t, err);
+	int ret = ext_lower(&g->rs, NULL, &t, err);
 
 	if (ret)
 		return ret;

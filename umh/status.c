@@ -102,7 +102,7 @@ int status_text(__u64 cookie, const struct xt_family *f, FILE *out)
 static int dump_exact_ir(const struct gen *g, FILE *out, struct xt_err *err)
 {
 	struct ir_table ir = {};
-	int ret = ext_lower(&g->rs, &ir, err);
+	int ret = ext_lower(&g->rs, NULL, &ir, err);
 
 	if (ret)
 		return ret;
