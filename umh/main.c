@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "daemon.h"
+#include "early.h"
 #include "helper.h"
 #include "loop.h"
 #include "netns.h"
@@ -201,6 +202,8 @@ static int watch_all(struct xt_err *err)
 		ret = watch_timer();
 	if (!ret)
 		ret = watch_ring(err);
+	if (!ret)
+		ret = early_init(err);
 	return ret ? xt_fail(err, ret, "event loop: %s", strerror(-ret)) : 0;
 }
 
@@ -305,6 +308,7 @@ static void finish(void)
 {
 	request_exit();
 	space_exit();
+	early_exit();
 	ring_buffer__free(ring);
 	close(timer_watch.fd);
 	close(signal_watch.fd);

@@ -50,9 +50,9 @@ int netns_each(void (*fn)(__u64 cookie, void *arg), void *arg);
 /*
  * True if nobody but us holds the namespace of @cookie, which is kept: then
  * nothing else can ever use it.  @own is the sum of what we hold of it besides
- * the bind mount: 1 for each netfilter link, 1 for each socket of ours in it
- * (netdevs_open() has 2, nft_watch_open() 1), 1 for each fd of the namespace
- * itself that is open here.  Not the current namespace.
+ * the bind mount: 1 for each netfilter link, 1 for each socket of ours in it,
+ * 1 for each fd of the namespace itself that is open here.  Not the current
+ * namespace.
  *
  * Counted on the other side: processes in it, their sockets and links, open
  * fds and mounts of it anywhere (copies of our mount in other mount namespaces

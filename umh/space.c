@@ -221,7 +221,7 @@ out:
 /* What we have open in it, besides its bind mount. */
 static int own_references(const struct space *s)
 {
-	int n = early_refs(s) + sidefx_refs(s->cookie);
+	int n = sidefx_refs(s->cookie);
 
 	for (int f = 0; f < 2; f++)
 		for (int i = 0; i < XT_TABLES; i++)
