@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "bounds.h"
 #include "early.h"
 #include "helper.h"
 #include "kernel_xt.h"
@@ -286,6 +287,7 @@ static int replace_xtjit(struct table *t, struct call *c, struct gen *g)
 	int ret;
 
 	g->request = c->req.id;
+	g->commit_id = c->device ? c->req.id : 0;
 	ret = table_install(t, g, &c->err);
 	if (ret) {
 		gen_drop(g);
@@ -372,6 +374,9 @@ int table_replace(struct table *t, struct call *c)
 	if (ret)
 		return ret < 0 ? ret : 0;
 	helper.replaces++;
+	ret = bounds_ruleset(t, &h, &c->err);
+	if (ret)
+		return ret;
 	if (table_is_kernel(t))
 		return replace_kernel(t, c, &h, entries);
 	res = gen_decode(&g, t->family, &h, entries, &c->err);
