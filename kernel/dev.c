@@ -413,6 +413,39 @@ static int ioctl_table(unsigned int cmd, void __user *arg)
 	return copy_to_user(arg, &id, sizeof(id)) ? -EFAULT : ret;
 }
 
+/* With a reference; NULL if it is gone. */
+static struct net *net_by_cookie(u64 cookie)
+{
+	struct net *net, *found = NULL;
+
+	down_read(&net_rwsem);
+	for_each_net(net)
+		if (net->net_cookie == cookie) {
+			found = maybe_get_net(net);
+			break;
+		}
+	up_read(&net_rwsem);
+	return found;
+}
+
+static int ioctl_netns(void __user *arg)
+{
+	struct xtjit_netns n;
+	struct net *net;
+
+	if (copy_from_user(&n, arg, sizeof(n)))
+		return -EFAULT;
+	net = net_by_cookie(n.cookie);
+	if (!net)
+		return -ENOENT;
+	n.initial_user = net->user_ns == &init_user_ns;
+	n.netns = open_related_ns(&net->ns, get_net_ns);
+	put_net(net);
+	if (n.netns < 0)
+		return n.netns;
+	return copy_to_user(arg, &n, sizeof(n)) ? -EFAULT : 0;
+}
+
 static long xtjit_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	void __user *p = (void __user *)arg;
@@ -427,6 +460,8 @@ static long xtjit_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case XTJIT_QUERY:
 	case XTJIT_DROP:
 		return ioctl_table(cmd, p);
+	case XTJIT_NETNS:
+		return ioctl_netns(p);
 	default:
 		return -ENOTTY;
 	}
