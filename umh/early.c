@@ -405,6 +405,16 @@ void early_remove(struct space *s)
 	early_close(s, true);
 }
 
+bool early_runs(const struct space *s, const struct xt_family *f)
+{
+	const struct early *e = s->early;
+
+	for (int i = 0; e && i < EARLY_FLAVORS; i++)
+		if (e->has[family_index(f)][i])
+			return true;
+	return false;
+}
+
 void early_build(struct space *s, const struct xt_family *f, const struct table *t,
 		 const struct gen *g, struct early_progs *p)
 {
