@@ -398,6 +398,18 @@ void early_close(struct space *s, bool drop)
 		state_each(s->dir, remove_pin, NULL);
 }
 
+void early_disarm(const char *dir)
+{
+	for (int i = 0; i < EARLY_FLAVORS; i++) {
+		int fd = state_get(dir, array_names[i]);
+
+		for (__u32 slot = 0; fd >= 0 && slot < 2; slot++)
+			bpf_map_delete_elem(fd, &slot);
+		if (fd >= 0)
+			close(fd);
+	}
+}
+
 void early_remove(struct space *s)
 {
 	if (s->early)
