@@ -31,6 +31,8 @@
 #define CG_MAX_TABLES	8
 #define CG_PAGE_JUMPS	6000	/* pending jumps in one page */
 #define CG_MAX_TURNS	(1 << 20)	/* calls of walk for one packet */
+#define CG_FEW_TURNS	64		/* of main, where each is verified on its own */
+#define CG_PAGE_INSNS	16000		/* in one page, where jumps are of 16 bits */
 #define CG_MATCHES	24	/* counters an early program can remember */
 
 /* Those of the exact stage are verdicts of netfilter's. */
@@ -61,6 +63,7 @@ enum cg_slot {
 	SLOT_COUNTER,		/* early: of the rule that drops */
 	SLOT_CTDONE,		/* early: conntrack was asked, and has no entry */
 	SLOT_ICMPERR,
+	SLOT_CTX,		/* early: the context's address, as a number */
 	SLOT_SELF,		/* 1, 2: sent by the helper itself: enum self_kind, 0: no */
 	CG_NSLOTS
 };
@@ -128,7 +131,7 @@ extern const struct flavor_ops flavor_netfilter, flavor_hook, flavor_xdp, flavor
 /* A library function, emitted when used. */
 enum cg_lib {
 	LIB_LIMIT, LIB_NTH, LIB_TCPOPT, LIB_TCPMSS, LIB_EVENT,
-	LIB_EXTHDR, LIB_L4, LIB_OWNER, LIB_COMMIT, LIB_CT, CG_NLIB
+	LIB_EXTHDR, LIB_L4, LIB_OWNER, LIB_COMMIT, LIB_CT, LIB_CTX, CG_NLIB
 };
 
 struct cg {
@@ -148,6 +151,7 @@ struct cg {
 	int saved;		/* of them, how many are in use where main is left to go on later */
 	int saves;		/* map for these; -1: none */
 	bool native;		/* there are native slots on some way */
+	bool resumes;		/* main may be called to go on */
 	int frame;
 	bool ctnat;		/* some rule asks for the translation states of ctstate */
 
@@ -159,8 +163,10 @@ struct cg {
 	/* pages: planned before a line is emitted */
 	int npages, page;
 	bool again;			/* walk may ask to be called again */
+	int turns;			/* of the loop that is being emitted */
+	int module_btf;			/* an fd; -1: none of its functions is called */
 	__u32 route;			/* early: label of what follows PREROUTING */
-	__u32 jumps;			/* planning: pending ones in this page */
+	__u32 jumps, insns;		/* planning: pending ones, and size, of this page at most */
 	__u32 walk[CG_MAX_FUNCS];	/* label of each page's function */
 	struct cg_cut {
 		int table;
@@ -180,6 +186,8 @@ static inline bool cg_v6(const struct cg *g)
 
 /* cg_fields.c: which slots are needed, and where they are. 0 or -EOPNOTSUPP. */
 int cg_layout(struct cg *g);
+/* In main: makes struct pkt one that can be passed on, where the kernel minds. */
+void cg_init_frame(struct cg *g);
 
 /* cg_analyse.c: reachability, callers, return slots. */
 int cg_analyse(struct cg *g);
@@ -216,7 +224,7 @@ void cg_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __
 void cg_native_plan(struct cg *g, int table, const struct ir_rule *r);
 void cg_native_match(struct cg *g, const struct cg_table *t, __u32 slot, __u32 miss);
 void cg_native_target(struct cg *g, const struct cg_table *t, __u32 slot);
-/* Creates the map of return slots, if some are in use at a native slot. 0 or a negative errno. */
+/* Creates the map of return slots, if some are in use where main is left. 0 or a negative errno. */
 int cg_native_map(struct cg *g);
 /* r6 is the context: copies return slots from the map, or to it; to @none without (never). */
 void cg_native_restore(struct cg *g, __u32 none);
@@ -258,7 +266,10 @@ void kload_member(struct cg *g, int size, int dst, int ptr, const char *type, co
 void tload(struct cg *g, int size, int dst, int ptr, const char *type, const char *member);
 /* dst = the bit-field @member of @width bits. */
 void kload_bits(struct cg *g, int dst, int ptr, const char *type, const char *member, int width);
-int cg_kernel_id(struct cg *g, const char *func);
+/* fp[@to] = @n bytes at ptr + off, or zeros.  Spoils r0 to r5. */
+void kcopy(struct cg *g, int to, int n, int ptr, int off);
+/* Calls a function of the kernel's or of conntrack's. */
+void cg_kfunc(struct cg *g, const char *func);
 /* Offset in struct nf_conn of @member of the tuple of direction @dir. */
 int cg_ct_tuple(struct cg *g, int dir, const char *member);
 /* How many bytes of a struct nf_conn hold all that rules look at; at most EVENT_CT_MAX. */
@@ -269,10 +280,11 @@ void lib_begin(struct cg *g);
 void lib_ret(struct cg *g, int value);
 
 /*
- * A loop of at most @n turns, which the verifier follows only until nothing new
- * comes of it; its 8 bytes of state are at @off of the stack.  loop_next() goes
- * to @end when there are no more turns; every way out passes loop_end().
- * All spoil r0 to r5.
+ * A loop of at most @n turns; its 8 bytes of state are at @off of the stack.
+ * loop_next() goes to @end when there are no more turns, else r1 is the turn,
+ * from 0 on; every way out passes loop_end().  All spoil r0 to r5.  The verifier
+ * follows it only until nothing new comes of it, but each turn on kernels
+ * without such iterators.
  */
 void loop_begin(struct cg *g, int off, int n);
 void loop_next(struct cg *g, int off, __u32 end);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cg.h"
+#include "kfeat.h"
 
 #define NAT_STATES (XT_CONNTRACK_STATE_SNAT | XT_CONNTRACK_STATE_DNAT)
 
@@ -144,6 +145,8 @@ static void want_early(struct cg *g)
 	want(&g->slot[SLOT_NMATCH]);
 	want(&g->slot[SLOT_MATCHES]);
 	want(&g->slot[SLOT_COUNTER]);
+	if (!kfeat()->casts)
+		want(&g->slot[SLOT_CTX]);
 	if (cg_v6(g)) {
 		want(&g->slot[SLOT_PROTO6]);
 		want(&g->field6[IR6_SADDR]);
@@ -200,6 +203,12 @@ int cg_layout(struct cg *g)
 			       "%s: chains that are jumped to from several places nest %d deep, more than a program can return from",
 			       g->tabs[0].ir->table->name, g->levels);
 	return 0;
+}
+
+void cg_init_frame(struct cg *g)
+{
+	for (int i = 0; i < g->frame && !kfeat()->loose_stack; i += 8)
+		sti(&g->e, U64, R10, i - g->frame, 0);
 }
 
 void ld_field(struct cg *g, int dst, enum ir_field f)

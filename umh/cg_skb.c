@@ -17,6 +17,7 @@ void cg_defaults(struct cg *g)
 {
 	static const enum cg_slot slots[] = { SLOT_FRAGOFF, SLOT_PC, SLOT_SELF };
 
+	cg_init_frame(g);
 	for (unsigned int i = 0; i < sizeof(slots) / sizeof(slots[0]); i++)
 		if (g->slot[slots[i]] >= 0)
 			sti(&g->e, U64, R10, g->slot[slots[i]] - g->frame, 0);

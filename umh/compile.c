@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cg.h"
+#include "kfeat.h"
 
 static bool of_conntrack(const struct ir_pred *p)
 {
@@ -54,7 +55,8 @@ int cg_compile(struct cg *g)
 {
 	int err = cg_analyse(g);
 
-	g->saves = -1;
+	g->saves = g->module_btf = -1;
+	g->e.no_gotol = !kfeat()->gotol;
 	if (!err)
 		err = cg_plan(g);
 	if (!err)
@@ -75,6 +77,8 @@ int cg_compile(struct cg *g)
 		err = cg_load(g);
 	if (g->saves >= 0)
 		close(g->saves);
+	if (g->module_btf >= 0)
+		close(g->module_btf);
 	cg_analyse_free(g);
 	free(g->places);
 	emit_free(&g->e);

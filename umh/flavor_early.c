@@ -10,6 +10,7 @@
 
 #include "cg.h"
 #include "kbtf.h"
+#include "kfeat.h"
 
 #define ETH_HLEN 14
 
@@ -255,8 +256,15 @@ static void device(struct cg *g)
 	struct emit *e = &g->e;
 
 	mov(e, R1, R6);
-	call_kfunc(e, cg_kernel_id(g, "bpf_cast_to_kern_ctx"));
-	mov(e, R8, R0);
+	if (kfeat()->casts) {
+		cg_kfunc(g, "bpf_cast_to_kern_ctx");
+		mov(e, R8, R0);
+	} else {
+		mov(e, R2, R10);
+		alui(e, BPF_ADD, R2, -g->frame);
+		call_label(e, cg_lib(g, LIB_CTX));
+		ld(e, U64, R8, R10, g->slot[SLOT_CTX] - g->frame);
+	}
 	if (is_xdp(g)) {
 		kload_member(g, U64, R8, R8, "xdp_buff", "rxq");
 		kload_member(g, U64, R9, R8, "xdp_rxq_info", "dev");
@@ -285,12 +293,11 @@ static void pkttype_xdp(struct cg *g, __u32 up)
 	ja(e, done);
 	place(e, unicast);
 	kload_member(g, U64, R8, R9, "net_device", "dev_addr");
-	kload(g, U32, R3, R8, 0);
-	ld(e, U32, R4, R7, 0);
-	jmp32(e, BPF_JNE, R3, R4, up);
-	kload(g, U16, R3, R8, 4);
-	ld(e, U16, R4, R7, 4);
-	jmp32(e, BPF_JNE, R3, R4, up);
+	kload(g, U64, R3, R8, 0);	/* there is room for longer addresses */
+	ld(e, U64, R4, R7, 0);
+	alu(e, BPF_XOR, R3, R4);
+	alui(e, BPF_LSH, R3, 16);
+	up_if(g, BPF_JNE, R3, 0, up);
 	place(e, done);
 }
 
@@ -344,6 +351,7 @@ static void defaults(struct cg *g)
 		IR_FRAGOFF, IR_SPORT, IR_DPORT, IR_ICMP, IR_TCPFLAGS, IR_PKTTYPE,
 	};
 
+	cg_init_frame(g);
 	for (unsigned int i = 0; i < sizeof(slots) / sizeof(slots[0]); i++)
 		if (g->slot[slots[i]] >= 0)
 			sti(&g->e, U64, R10, g->slot[slots[i]] - g->frame, 0);

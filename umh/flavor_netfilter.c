@@ -311,7 +311,7 @@ static void packet_begin(struct cg *g, int off)
 	movi(e, R2, 0);
 	mov(e, R3, R10);
 	alui(e, BPF_ADD, R3, off);
-	call_kfunc(e, cg_kernel_id(g, "bpf_dynptr_from_skb"));
+	cg_kfunc(g, "bpf_dynptr_from_skb");
 }
 
 static void packet_read(struct cg *g, int off)
