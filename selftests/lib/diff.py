@@ -56,7 +56,8 @@ class Case:
         """A ruleset may say "# fallback: kernel": it need not be compiled."""
         if impl.real and self.fallback:
             impl = impl.variant(impl.early, self.fallback)
-        r = Router(tag, impl, self.v6, self.consts.ifs, self.consts.hosts())
+        r = Router(tag, impl, self.v6, self.consts.ifs, self.consts.hosts(),
+                   patient='REJECT' in self.text)
         if self.pre:
             r.ns.run(['sh', '-c', self.pre], check=False)
         return r
