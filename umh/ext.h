@@ -60,6 +60,9 @@ int ext_lower_rule(const struct xt_ruleset *rs, __u32 rule, struct xt_err *err);
 /* True if the early stage can decide rule @rule; else its reason in @why. */
 bool ext_rule_early(const struct xt_ruleset *rs, __u32 rule, struct xt_err *why);
 
+/* True if a rule names users or groups: SO_SET_REPLACE takes those from their own namespace only. */
+bool ext_names_users(const struct xt_ruleset *rs);
+
 /* Adds the predicates of the rule's own selectors: ip_packet_match(), ip6_packet_match(). */
 void lower_base(struct ext_ctx *c);
 
