@@ -21,20 +21,14 @@ static void defaults(struct cg *g)
 	static const enum cg_slot slots[] = { SLOT_FRAGOFF, SLOT_PC, SLOT_SELF };
 
 	for (unsigned int i = 0; i < sizeof(slots) / sizeof(slots[0]); i++)
-		if (g->slot[slots[i]] >= 0)
-			sti(&g->e, U64, R10, g->slot[slots[i]] - g->frame, 0);
-	for (int i = 0; i < 16; i += 8) {
-		if (g->slot[SLOT_IFACE] >= 0)
-			sti(&g->e, U64, R10, g->slot[SLOT_IFACE] + i - g->frame, 0);
-		if (g->slot[SLOT_OFACE] >= 0)
-			sti(&g->e, U64, R10, g->slot[SLOT_OFACE] + i - g->frame, 0);
-		for (int f = IR6_CTORIGSRC; f < IR6_NFIELDS; f++)
-			if (g->field6[f] >= 0)
-				sti(&g->e, U64, R10, g->field6[f] + i - g->frame, 0);
-	}
+		clear_slot(g, g->slot[slots[i]], 8);
+	clear_slot(g, g->slot[SLOT_IFACE], 16);
+	clear_slot(g, g->slot[SLOT_OFACE], 16);
+	for (int f = IR6_CTORIGSRC; f < IR6_NFIELDS; f++)
+		clear_slot(g, g->field6[f], 16);
 	for (int f = IR_SPORT; f < IR_NFIELDS; f++)
-		if (g->field[f] >= 0 && f != IR_MARK && f != IR_PKTTYPE)
-			sti(&g->e, U64, R10, g->field[f] - g->frame, 0);
+		if (f != IR_MARK && f != IR_PKTTYPE)
+			clear_slot(g, g->field[f], 8);
 }
 
 static bool any_l4(const struct cg *g)
@@ -42,26 +36,16 @@ static bool any_l4(const struct cg *g)
 	return g->slot[SLOT_L4LEN] >= 0;
 }
 
-static void load_number(struct cg *g, enum ir_field f, int size, int off, int bits)
-{
-	if (g->field[f] < 0)
-		return;
-	kload(g, size, R3, R7, off);
-	if (bits)
-		bswap(&g->e, R3, bits);
-	set_field(g, f, R3);
-}
-
 static void header_ip(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_number(g, IR_SADDR, U32, 12, 32);
-	load_number(g, IR_DADDR, U32, 16, 32);
-	load_number(g, IR_PROTO, U8, 9, 0);
-	load_number(g, IR_DSFIELD, U8, 1, 0);
-	load_number(g, IR_TTL, U8, 8, 0);
-	load_number(g, IR_LEN, U16, 2, 16);
+	load_field(g, IR_SADDR, U32, R7, 12, 32);
+	load_field(g, IR_DADDR, U32, R7, 16, 32);
+	load_field(g, IR_PROTO, U8, R7, 9, 0);
+	load_field(g, IR_DSFIELD, U8, R7, 1, 0);
+	load_field(g, IR_TTL, U8, R7, 8, 0);
+	load_field(g, IR_LEN, U16, R7, 2, 16);
 	if (g->slot[SLOT_FRAGOFF] >= 0) {
 		kload(g, U16, R3, R7, 6);
 		bswap(e, R3, 16);
@@ -74,15 +58,6 @@ static void header_ip(struct cg *g)
 		alui(e, BPF_AND, R8, 15);
 		alui(e, BPF_LSH, R8, 2);
 		set_slot(g, SLOT_L4OFF, R8);
-	}
-}
-
-static void load_addr6(struct cg *g, enum ir_field6 f, int ptr, int off)
-{
-	for (int i = 0; i < 16 && g->field6[f] >= 0; i += 8) {
-		kload(g, U64, R3, ptr, off + i);
-		bswap(&g->e, R3, 64);
-		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
 	}
 }
 
@@ -113,9 +88,9 @@ static void header_ip6(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_addr6(g, IR6_SADDR, R7, 8);
-	load_addr6(g, IR6_DADDR, R7, 24);
-	load_number(g, IR_TTL, U8, 7, 0);
+	load_field6(g, IR6_SADDR, R7, 8);
+	load_field6(g, IR6_DADDR, R7, 24);
+	load_field(g, IR_TTL, U8, R7, 7, 0);
 	if (g->field[IR_DSFIELD] >= 0) {
 		kload(g, U16, R3, R7, 0);
 		bswap(e, R3, 16);
@@ -160,15 +135,8 @@ static void header_l4(struct cg *g)
 		set_field(g, IR_SPORT, R3);
 		set_field(g, IR_ICMP, R3);
 	}
-	if (g->field[IR_DPORT] >= 0) {
-		kload(g, U16, R3, R8, 2);
-		bswap(e, R3, 16);
-		set_field(g, IR_DPORT, R3);
-	}
-	if (g->field[IR_TCPFLAGS] >= 0) {
-		kload(g, U8, R3, R8, 13);
-		set_field(g, IR_TCPFLAGS, R3);
-	}
+	load_field(g, IR_DPORT, U16, R8, 2, 16);
+	load_field(g, IR_TCPFLAGS, U8, R8, 13, 0);
 	ja(e, done);
 	place(e, slow);
 	mov(e, R1, R6);
@@ -332,18 +300,12 @@ static void ct_tuples(struct cg *g)
 	for (int i = 0; i < 4; i++) {
 		int off = cg_ct_tuple(g, addrs[i].dir, addrs[i].member);
 
-		if (cg_v6(g)) {
-			load_addr6(g, addrs[i].field6, R8, off);
-		} else if (g->field[addrs[i].field] >= 0) {
-			kload(g, U32, R3, R8, off);
-			bswap(&g->e, R3, 32);
-			set_field(g, addrs[i].field, R3);
-		}
-		if (g->field[ports[i].field] >= 0) {
-			kload(g, U16, R3, R8, cg_ct_tuple(g, ports[i].dir, ports[i].member));
-			bswap(&g->e, R3, 16);
-			set_field(g, ports[i].field, R3);
-		}
+		if (cg_v6(g))
+			load_field6(g, addrs[i].field6, R8, off);
+		else
+			load_field(g, addrs[i].field, U32, R8, off, 32);
+		load_field(g, ports[i].field, U16, R8,
+			   cg_ct_tuple(g, ports[i].dir, ports[i].member), 16);
 	}
 }
 
@@ -390,10 +352,7 @@ static void ct_entry(struct cg *g)
 		alu(e, BPF_OR, R4, R3);
 		set_field(g, IR_CTSTATE, R4);
 	}
-	if (g->field[IR_CTPROTO] >= 0) {
-		kload(g, U8, R3, R8, cg_ct_tuple(g, 0, "dst.protonum"));
-		set_field(g, IR_CTPROTO, R3);
-	}
+	load_field(g, IR_CTPROTO, U8, R8, cg_ct_tuple(g, 0, "dst.protonum"), 0);
 	ct_tuples(g);
 	ct_expire(g);
 }
@@ -520,6 +479,7 @@ const struct flavor_ops flavor_netfilter = {
 	.prog_type = TYPE_NETFILTER,
 	.attach_type = ATTACH_NETFILTER,
 	.ctx = "bpf_nf_ctx",
+	.load = kload,
 	.prologue = prologue,
 	.epilogue = epilogue,
 };
