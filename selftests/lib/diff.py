@@ -15,7 +15,7 @@ from collections import Counter
 import pkt
 from consts import Consts
 from frames import Frames
-from router import Router, PEER
+from router import Router
 
 # Extensions whose outcome depends on the clock or on chance.
 CHANCE = re.compile(r'-m (limit|hashlimit|recent|statistic|time|rateest)\b')

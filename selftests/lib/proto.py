@@ -22,6 +22,10 @@ def header(op, length, optname=0, family=IPV4, ident=0, fallback=0, early=0):
                        0, 0, 0, length)
 
 
+def ident_of(head):
+    return struct.unpack_from('=Q', head, 8)[0]
+
+
 def receive(s, n):
     out = b''
     while len(out) < n:
