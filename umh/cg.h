@@ -191,7 +191,7 @@ void cg_lib_early(struct cg *g, enum cg_lib l);	/* cg_early.c: those of the earl
 /* Adds a function that begins here. */
 int cg_func_begin(struct cg *g, __u32 label, const char *name, enum cg_proto proto);
 
-/* cg_kernel.c: what is in kernel memory, for programs that see the skb itself (NETFILTER). */
+/* cg_kernel.c: what is in kernel memory. */
 /* dst = *(size *)(ptr + off); @ptr is a number.  Spoils r0 to r5. */
 void kload(struct cg *g, int size, int dst, int ptr, int off);
 /* The same at the offset of a struct's member. */

@@ -3,11 +3,13 @@
 # timeout: 120
 """
 The ring buffer to the helper overflows: answers and log lines are lost, verdicts
-and counters are not, and what comes later is answered and logged again.
+and counters are not, and what comes later is answered and logged again.  What fits
+waits there for the next helper.
 """
 import os
 import re
 import signal
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
@@ -104,6 +106,22 @@ def test_overflow(t, impl, v6):
         c.router.close()
 
 
+def test_waiting(t, impl, v6):
+    """Without a helper, what fits the ring waits there for the next one."""
+    label = f'v{6 if v6 else 4} {impl.name}'
+    c = Counted(impl, v6)
+    try:
+        pid = impl.kill(signal.SIGKILL)
+        t.ok(pid and dut.wait(lambda: not dut.alive(pid), 5), f'{label}: the helper is killed')
+        t.eq(c.send(5, 5), (0, 5), f'{label}: no helper: no answers, verdicts')
+        subprocess.run(impl.xtjit('run', '--', 'true'), env=impl.env(), check=True)
+        impl.idle(c.router.ns)
+        t.eq((c.arrived(), c.done()), ((5, 0), (5, 5)), f'{label}: done by the next one')
+        t.eq(c.counters(), c.expected(), f'{label}: counters')
+    finally:
+        c.router.close()
+
+
 def main():
     t = tap.Tap()
     if not os.path.exists(ALL_NETNS):
@@ -119,6 +137,7 @@ def main():
             impl = dut.Xtjit(early='on')
             try:
                 t.guard('overflow', test_overflow, t, impl, v6)
+                t.guard('waiting', test_waiting, t, impl, v6)
             finally:
                 impl.close()
     finally:
