@@ -273,7 +273,7 @@ static enum gen_result compile(struct table *t, struct gen *g, struct xt_err *er
 	return res;
 }
 
-static int reply_counters(struct call *c, const struct gen *g)
+int table_reply_counters(struct call *c, const struct gen *g)
 {
 	struct xt_counters *out = call_reply(c, g->ncounters * sizeof(*out));
 
@@ -294,7 +294,7 @@ static int replace_xtjit(struct table *t, struct call *c, struct gen *g)
 		gen_drop(g);
 		return ret;
 	}
-	return reply_counters(c, t->prev);
+	return table_reply_counters(c, t->prev);
 }
 
 static int give(struct table *t, struct call *c, const struct xt_replace_hdr *h,
