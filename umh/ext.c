@@ -130,7 +130,7 @@ int ext_flag(struct ext_ctx *c, const char *name, __u32 v)
 }
 
 /* The kernel's own notes in the entry, as xt_ruleset_decode() left them. */
-static __u32 rule_hooks(const struct xt_ruleset *rs, const struct xt_rule *r)
+__u32 ext_rule_hooks(const struct xt_ruleset *rs, const struct xt_rule *r)
 {
 	size_t at = rs->family == &xt_family_ip6 ? offsetof(struct ip6t_entry, comefrom) :
 						   offsetof(struct ipt_entry, comefrom);
@@ -286,7 +286,7 @@ static int lower_rule(struct ext_ctx *c)
 	const struct xt_rule *r = c->rule;
 	int err = 0;
 
-	c->hooks = rule_hooks(c->rs, r);
+	c->hooks = ext_rule_hooks(c->rs, r);
 	c->out->counter = r - c->rs->rules;
 	lower_base(c);
 	for (__u32 i = 0; i < r->nmatches && !err; i++)

@@ -189,7 +189,7 @@ int cli_check(int argc, char **argv)
 	int c, ret, worst = CHECK_ALL;
 	bool several;
 
-	env.native = !access(XTJIT_DEV, F_OK);
+	env.native = cli_module();
 	while ((c = getopt_long(argc, argv, "46mnh", options, NULL)) >= 0) {
 		switch (c) {
 		case '4':
