@@ -28,6 +28,7 @@ enum answer { ANSWER_MISS, ANSWER_MATCH, ANSWER_GO_ON, ANSWER_VERDICT };
 
 struct hook {
 	int prog, hook, level;
+	int table;		/* for .answer() */
 	bool v6;
 	__u32 mark;
 	__u32 ct;		/* XTJIT_RUN_CT, ctinfo << 4 */
