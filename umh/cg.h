@@ -32,7 +32,7 @@
 #define CG_PAGE_JUMPS	6000	/* pending jumps in one page */
 #define CG_MAX_TURNS	(1 << 20)	/* calls of walk for one packet */
 #define CG_FEW_TURNS	64		/* of main, where each is verified on its own */
-#define CG_PAGE_INSNS	16000		/* in one page, where jumps are of 16 bits */
+#define CG_PAGE_INSNS	24000		/* in one page, where jumps are of 16 bits */
 #define CG_MATCHES	24	/* counters an early program can remember */
 
 /* Those of the exact stage are verdicts of netfilter's. */
@@ -244,6 +244,8 @@ int cg_func_begin(struct cg *g, __u32 label, const char *name, enum cg_proto pro
 /* Zeroes what is not set for every packet. */
 void cg_defaults(struct cg *g);
 bool cg_wants_l4(const struct cg *g);
+/* r3: the length in the header (IPv6: of its payload) -> IR_LEN */
+void cg_length(struct cg *g);
 /* IPv6: r8 is the number of the first header; the last one's goes to its slot, its place to r8. */
 void cg_proto6(struct cg *g);
 /* The Ethernet source address; r9: the address of the skb. */

@@ -9,6 +9,7 @@
 
 #include "cg.h"
 #include "kbtf.h"
+#include "probe.h"
 
 #define CT_UNTRACKED 7			/* IP_CT_UNTRACKED, not in the uapi header */
 
@@ -27,6 +28,27 @@ void cg_defaults(struct cg *g)
 	for (int f = IR_SPORT; f < IR_NFIELDS; f++)
 		if (f != IR_MARK && f != IR_PKTTYPE)
 			clear_slot(g, g->field[f], 8);
+}
+
+/*
+ * xt_length; r3: the length in the header.  Large packets made by offloads (BIG
+ * TCP) have none there.
+ */
+void cg_length(struct cg *g)
+{
+	struct emit *e = &g->e;
+	__u32 told = new_label(e);
+
+	if (cg_v6(g) && !probe()->length6_packet) {
+		alui(e, BPF_ADD, R3, 40);
+		alui(e, BPF_AND, R3, 0xffff);
+	} else {
+		if (!cg_v6(g))
+			jmpi(e, BPF_JNE, R3, 0, told);
+		ld(e, U64, R3, R10, g->slot[SLOT_PKTLEN] - g->frame);
+	}
+	place(e, told);
+	set_field(g, IR_LEN, R3);
 }
 
 bool cg_wants_l4(const struct cg *g)

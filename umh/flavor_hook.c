@@ -38,7 +38,11 @@ static void header_ip(struct cg *g)
 	load_field(g, IR_PROTO, U8, R7, l3(g) + 9, 0);
 	load_field(g, IR_DSFIELD, U8, R7, l3(g) + 1, 0);
 	load_field(g, IR_TTL, U8, R7, l3(g) + 8, 0);
-	load_field(g, IR_LEN, U16, R7, l3(g) + 2, 16);
+	if (g->field[IR_LEN] >= 0) {
+		ld(e, U16, R3, R7, l3(g) + 2);
+		bswap(e, R3, 16);
+		cg_length(g);
+	}
 	if (g->slot[SLOT_FRAGOFF] >= 0) {
 		ld(e, U16, R3, R7, l3(g) + 6);
 		bswap(e, R3, 16);
@@ -69,8 +73,9 @@ static void header_ip6(struct cg *g)
 		set_field(g, IR_DSFIELD, R3);
 	}
 	if (g->field[IR_LEN] >= 0) {
-		ld(e, U64, R3, R10, g->slot[SLOT_PKTLEN] - g->frame);
-		set_field(g, IR_LEN, R3);
+		ld(e, U16, R3, R7, l3(g) + 4);
+		bswap(e, R3, 16);
+		cg_length(g);
 	}
 	if (g->slot[SLOT_PROTO6] >= 0) {
 		ld(e, U8, R8, R7, l3(g) + 6);

@@ -24,7 +24,11 @@ static void header_ip(struct cg *g)
 	load_field(g, IR_PROTO, U8, R7, 9, 0);
 	load_field(g, IR_DSFIELD, U8, R7, 1, 0);
 	load_field(g, IR_TTL, U8, R7, 8, 0);
-	load_field(g, IR_LEN, U16, R7, 2, 16);
+	if (g->field[IR_LEN] >= 0) {
+		kload(g, U16, R3, R7, 2);
+		bswap(e, R3, 16);
+		cg_length(g);
+	}
 	if (g->slot[SLOT_FRAGOFF] >= 0) {
 		kload(g, U16, R3, R7, 6);
 		bswap(e, R3, 16);
@@ -54,9 +58,10 @@ static void header_ip6(struct cg *g)
 		alui(e, BPF_AND, R3, 0xff);
 		set_field(g, IR_DSFIELD, R3);
 	}
-	if (g->field[IR_LEN] >= 0) {		/* xt_length, since Linux 6.3 */
-		ld(e, U64, R3, R10, g->slot[SLOT_PKTLEN] - g->frame);
-		set_field(g, IR_LEN, R3);
+	if (g->field[IR_LEN] >= 0) {
+		kload(g, U16, R3, R7, 4);
+		bswap(e, R3, 16);
+		cg_length(g);
 	}
 	if (g->slot[SLOT_PROTO6] >= 0)
 		{
