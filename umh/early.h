@@ -42,8 +42,8 @@ void early_tick(struct space *s);
 
 /* Takes over what is pinned below s->dir. */
 void early_recover(struct space *s);
-/* Empties the programs that are pinned below @dir, wherever they are attached. */
-void early_disarm(const char *dir);
+/* Empties the programs that are pinned below @dir, wherever they are attached; unpins them. */
+void early_unpin(const char *dir);
 /* In the namespace: takes everything off its devices, and unpins it. */
 void early_remove(struct space *s);
 /* @drop: also unpins everything, which takes XDP programs off. */

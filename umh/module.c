@@ -118,13 +118,23 @@ static void device_event(struct watch *w, __u32 events)
  * Opening
  */
 
-int module_open(struct xt_err *err)
+static const char *device_path(void)
 {
 	const char *path = getenv(XTJIT_DEV_ENV);
+
+	return path && *path ? path : XTJIT_DEV;
+}
+
+bool module_is_there(void)
+{
+	return !access(device_path(), F_OK);
+}
+
+int module_open(struct xt_err *err)
+{
+	const char *path = device_path();
 	int ret;
 
-	if (!path || !*path)
-		path = XTJIT_DEV;
 	device = (struct watch){
 		.fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC), .fn = device_event,
 	};

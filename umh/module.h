@@ -18,6 +18,8 @@
  */
 int module_open(struct xt_err *err);
 bool module_is_open(void);
+/* Whether there is a device. */
+bool module_is_there(void);
 /* Begins to take requests; @gone is called when the module wants to be left alone. */
 int module_watch(void (*gone)(void), struct xt_err *err);
 void module_close(void);
