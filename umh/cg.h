@@ -112,6 +112,8 @@ struct flavor_ops {
 	const char *ctx;	/* struct of its context */
 	bool early;
 	bool yields;		/* the module calls it: xtjit_dev.h */
+	/* dst = *(size *)(ptr + off), of a header.  Spoils r0 to r5. */
+	void (*load)(struct cg *g, int size, int dst, int ptr, int off);
 	/* fills struct pkt; falls through with r6 = ctx, or exits */
 	void (*prologue)(struct cg *g);
 	/* r0 of walk -> the hook's verdict, exit */
@@ -248,8 +250,6 @@ void cg_proto6(struct cg *g);
 void cg_mac_source(struct cg *g);
 /* r8 = the type of a looped packet; r3: the first byte of its destination. */
 void cg_looped_type(struct cg *g);
-/* @ptr: an address as a number. */
-void cg_load_addr6(struct cg *g, enum ir_field6 f, int ptr, int off);
 bool cg_wants_ct(const struct cg *g);
 /*
  * What is told by conntrack: r3 is enum ip_conntrack_info, r8 the address of
@@ -258,6 +258,7 @@ bool cg_wants_ct(const struct cg *g);
 void cg_conntrack(struct cg *g, __u32 entry);
 
 /* cg_kernel.c: what is in kernel memory, for programs that see the skb itself (NETFILTER). */
+/* cg_kernel.c: what is in kernel memory. */
 /* dst = *(size *)(ptr + off); @ptr is a number.  Spoils r0 to r5. */
 void kload(struct cg *g, int size, int dst, int ptr, int off);
 /* The same at the offset of a struct's member. */
@@ -315,6 +316,14 @@ void ld_slot(struct cg *g, int dst, enum cg_slot s);
 /* In main, where struct pkt is at the top of the stack: store @src. */
 void set_field(struct cg *g, enum ir_field f, int src);
 void set_slot(struct cg *g, enum cg_slot s, int src);
+/*
+ * The same of what is at @off behind @ptr, by the flavor's load().  @bits: of a
+ * number in network order, 0: a byte.  Nothing where the ruleset has no use for it.
+ */
+void load_field(struct cg *g, enum ir_field f, int size, int ptr, int off, int bits);
+void load_field6(struct cg *g, enum ir_field6 f, int ptr, int off);
+/* Zeroes @size bytes at @slot of struct pkt; -1: there is no such slot. */
+void clear_slot(struct cg *g, short slot, int size);
 
 /* r0 = this CPU's counters; to @none if there are none (never: each CPU has its own). */
 void cg_counters(struct cg *g, const struct table_maps *m, int key_off, __u32 none);

@@ -29,7 +29,6 @@ void ir_needs(const struct ir_table *t, struct ir_needs *n)
 		for (__u32 i = 0; i < t->chains[c].nrules; i++) {
 			const struct ir_rule *r = &t->chains[c].rules[i];
 
-			n->events |= r->action == IR_A_LOG || r->action == IR_A_REJECT;
 			for (int k = 0; k < r->npreds; k++)
 				n->conntrack |= of_conntrack(&r->preds[k]);
 		}

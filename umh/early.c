@@ -501,7 +501,6 @@ void early_status(struct space *s, FILE *out)
 	static const char *const modes[] = {
 		[ATTACH_NONE] = "none",
 		[ATTACH_XDP] = "XDP",
-		[ATTACH_XDP_GENERIC] = "generic XDP",
 		[ATTACH_TC] = "TC",
 	};
 	struct early *e = s->early;

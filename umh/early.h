@@ -23,7 +23,7 @@ struct early_progs {
 int early_init(struct xt_err *err);
 void early_exit(void);
 
-/* Whether there are programs of the family, which count in its tables. */
+/* Whether there are programs of the family, which count in its tables: until early_start(). */
 bool early_runs(const struct space *s, const struct xt_family *f);
 
 /* Builds them over the tables as they are, but @g in place of @t's generation. */

@@ -67,14 +67,9 @@ static void frame(struct cg *g, __u32 up)
 	alui(e, BPF_SUB, R8, ETH_HLEN);
 }
 
-static void load_l3(struct cg *g, enum ir_field f, int size, int off, int bits)
+static void load(struct cg *g, int size, int dst, int ptr, int off)
 {
-	if (g->field[f] < 0)
-		return;
-	ld(&g->e, size, R3, R7, ETH_HLEN + off);
-	if (bits)
-		bswap(&g->e, R3, bits);
-	set_field(g, f, R3);
+	ld(&g->e, size, dst, ptr, off);
 }
 
 /* The ten words of a header without options add up to 0xffff. */
@@ -122,20 +117,11 @@ static void header_ip(struct cg *g, __u32 up)
 	alui(e, BPF_SUB, R3, 20);
 	set_slot(g, SLOT_L4LEN, R3);
 	checksum(g, up);
-	load_l3(g, IR_SADDR, U32, 12, 32);
-	load_l3(g, IR_DADDR, U32, 16, 32);
-	load_l3(g, IR_PROTO, U8, 9, 0);
-	load_l3(g, IR_DSFIELD, U8, 1, 0);
-	load_l3(g, IR_TTL, U8, 8, 0);
-}
-
-static void load_addr6(struct cg *g, enum ir_field6 f, int off)
-{
-	for (int i = 0; i < 16; i += 8) {
-		ld(&g->e, U64, R3, R7, ETH_HLEN + off + i);
-		bswap(&g->e, R3, 64);
-		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
-	}
+	load_field(g, IR_SADDR, U32, R7, ETH_HLEN + 12, 32);
+	load_field(g, IR_DADDR, U32, R7, ETH_HLEN + 16, 32);
+	load_field(g, IR_PROTO, U8, R7, ETH_HLEN + 9, 0);
+	load_field(g, IR_DSFIELD, U8, R7, ETH_HLEN + 1, 0);
+	load_field(g, IR_TTL, U8, R7, ETH_HLEN + 8, 0);
 }
 
 /*
@@ -186,9 +172,9 @@ static void header_ip6(struct cg *g, __u32 up)
 		up_if(g, BPF_JEQ, R3, exthdrs[i], up);
 	set_slot(g, SLOT_PROTO6, R3);
 	addrs_ip6(g, up);
-	load_addr6(g, IR6_SADDR, 8);
-	load_addr6(g, IR6_DADDR, 24);
-	load_l3(g, IR_TTL, U8, 7, 0);
+	load_field6(g, IR6_SADDR, R7, ETH_HLEN + 8);
+	load_field6(g, IR6_DADDR, R7, ETH_HLEN + 24);
+	load_field(g, IR_TTL, U8, R7, ETH_HLEN + 7, 0);
 }
 
 /* Ports, ICMP type and TCP flags; a header in memory that cannot be read here goes up. */
@@ -353,13 +339,10 @@ static void defaults(struct cg *g)
 
 	cg_init_frame(g);
 	for (unsigned int i = 0; i < sizeof(slots) / sizeof(slots[0]); i++)
-		if (g->slot[slots[i]] >= 0)
-			sti(&g->e, U64, R10, g->slot[slots[i]] - g->frame, 0);
+		clear_slot(g, g->slot[slots[i]], 8);
 	for (unsigned int i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-		if (g->field[fields[i]] >= 0)
-			sti(&g->e, U64, R10, g->field[fields[i]] - g->frame, 0);
-	for (int i = 0; i < 16 && g->slot[SLOT_OFACE] >= 0; i += 8)
-		sti(&g->e, U64, R10, g->slot[SLOT_OFACE] + i - g->frame, 0);
+		clear_slot(g, g->field[fields[i]], 8);
+	clear_slot(g, g->slot[SLOT_OFACE], 16);
 }
 
 /* The conditional jumps of a prologue are short: "up" is at its end. */
@@ -406,6 +389,7 @@ const struct flavor_ops flavor_xdp = {
 	.attach_type = BPF_XDP,
 	.ctx = "xdp_md",
 	.early = true,
+	.load = load,
 	.prologue = prologue,
 	.epilogue = epilogue,
 };
@@ -415,6 +399,7 @@ const struct flavor_ops flavor_tc = {
 	.prog_type = BPF_PROG_TYPE_SCHED_CLS,
 	.ctx = "__sk_buff",
 	.early = true,
+	.load = load,
 	.prologue = prologue,
 	.epilogue = epilogue,
 };

@@ -24,26 +24,21 @@ static int header_len(const struct cg *g)
 	return cg_v6(g) ? 40 : 20;
 }
 
-static void load_number(struct cg *g, enum ir_field f, int size, int off, int bits)
+static void load(struct cg *g, int size, int dst, int ptr, int off)
 {
-	if (g->field[f] < 0)
-		return;
-	ld(&g->e, size, R3, R7, l3(g) + off);
-	if (bits)
-		bswap(&g->e, R3, bits);
-	set_field(g, f, R3);
+	ld(&g->e, size, dst, ptr, off);
 }
 
 static void header_ip(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_number(g, IR_SADDR, U32, 12, 32);
-	load_number(g, IR_DADDR, U32, 16, 32);
-	load_number(g, IR_PROTO, U8, 9, 0);
-	load_number(g, IR_DSFIELD, U8, 1, 0);
-	load_number(g, IR_TTL, U8, 8, 0);
-	load_number(g, IR_LEN, U16, 2, 16);
+	load_field(g, IR_SADDR, U32, R7, l3(g) + 12, 32);
+	load_field(g, IR_DADDR, U32, R7, l3(g) + 16, 32);
+	load_field(g, IR_PROTO, U8, R7, l3(g) + 9, 0);
+	load_field(g, IR_DSFIELD, U8, R7, l3(g) + 1, 0);
+	load_field(g, IR_TTL, U8, R7, l3(g) + 8, 0);
+	load_field(g, IR_LEN, U16, R7, l3(g) + 2, 16);
 	if (g->slot[SLOT_FRAGOFF] >= 0) {
 		ld(e, U16, R3, R7, l3(g) + 6);
 		bswap(e, R3, 16);
@@ -59,22 +54,13 @@ static void header_ip(struct cg *g)
 	}
 }
 
-static void addr6(struct cg *g, enum ir_field6 f, int off)
-{
-	for (int i = 0; i < 16 && g->field6[f] >= 0; i += 8) {
-		ld(&g->e, U64, R3, R7, l3(g) + off + i);
-		bswap(&g->e, R3, 64);
-		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
-	}
-}
-
 static void header_ip6(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	addr6(g, IR6_SADDR, 8);
-	addr6(g, IR6_DADDR, 24);
-	load_number(g, IR_TTL, U8, 7, 0);
+	load_field6(g, IR6_SADDR, R7, l3(g) + 8);
+	load_field6(g, IR6_DADDR, R7, l3(g) + 24);
+	load_field(g, IR_TTL, U8, R7, l3(g) + 7, 0);
 	if (g->field[IR_DSFIELD] >= 0) {
 		ld(e, U16, R3, R7, l3(g));
 		bswap(e, R3, 16);
@@ -355,6 +341,7 @@ const struct flavor_ops flavor_hook = {
 	.prog_type = BPF_PROG_TYPE_SCHED_CLS,
 	.ctx = "__sk_buff",
 	.yields = true,
+	.load = load,
 	.prologue = prologue,
 	.epilogue = epilogue,
 	.packet_begin = packet_begin,

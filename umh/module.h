@@ -29,8 +29,11 @@ int module_netns(__u64 cookie);
 
 /* What follows is about the current network namespace.  0 or a negative errno. */
 
-/* Fills in .netns, and what the kernel returns. */
-int module_commit(struct xtjit_commit *c);
+/*
+ * Fills in .netns, and what the kernel returns.  @as_owner: as a process of the
+ * user namespace that the network namespace belongs to.
+ */
+int module_commit(struct xtjit_commit *c, bool as_owner);
 /* *gen: the number of what is in force, 0: nothing. */
 int module_query(const struct xt_family *f, const char *table, __u64 *gen);
 
