@@ -112,8 +112,6 @@ struct flavor_ops {
 	const char *ctx;	/* struct of its context */
 	bool early;
 	bool yields;		/* the module calls it: xtjit_dev.h */
-	/* dst = *(size *)(ptr + off), of a header.  Spoils r0 to r5. */
-	void (*load)(struct cg *g, int size, int dst, int ptr, int off);
 	/* fills struct pkt; falls through with r6 = ctx, or exits */
 	void (*prologue)(struct cg *g);
 	/* r0 of walk -> the hook's verdict, exit */
@@ -318,12 +316,15 @@ void ld_slot(struct cg *g, int dst, enum cg_slot s);
 /* In main, where struct pkt is at the top of the stack: store @src. */
 void set_field(struct cg *g, enum ir_field f, int src);
 void set_slot(struct cg *g, enum cg_slot s, int src);
+/* dst = *(size *)(ptr + off): kload(), or packet_load() where @ptr points to the packet. */
+typedef void (*load_fn)(struct cg *g, int size, int dst, int ptr, int off);
+void packet_load(struct cg *g, int size, int dst, int ptr, int off);
 /*
- * The same of what is at @off behind @ptr, by the flavor's load().  @bits: of a
- * number in network order, 0: a byte.  Nothing where the ruleset has no use for it.
+ * Stores what @load gives.  @bits: of a number in network order, 0: a byte.  Nothing
+ * where the ruleset has no use for the field.
  */
-void load_field(struct cg *g, enum ir_field f, int size, int ptr, int off, int bits);
-void load_field6(struct cg *g, enum ir_field6 f, int ptr, int off);
+void load_field(struct cg *g, enum ir_field f, load_fn load, int size, int ptr, int off, int bits);
+void load_field6(struct cg *g, enum ir_field6 f, load_fn load, int ptr, int off);
 /* Zeroes @size bytes at @slot of struct pkt; -1: there is no such slot. */
 void clear_slot(struct cg *g, short slot, int size);
 
