@@ -229,7 +229,7 @@ class Router:
     def settle(self, quiet=None, limit=4.0):
         """Waits until nothing has moved on any device for @quiet seconds."""
         if quiet is None:
-            quiet = 0.06 if self.impl.real else 0.02
+            quiet = 0.06 if self.impl.answers else 0.02
         end = time.monotonic() + limit
         last, since = None, time.monotonic()
         while time.monotonic() < end:
