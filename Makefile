@@ -117,6 +117,6 @@ help:
 	@echo "make clean      remove build/"
 	@echo "V=1 shows the commands."
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -path $(B)/vm -prune -o -path $(B)/module -prune -o -type f -name '*.d' -print 2>/dev/null)
 
 .PHONY: all tests asan setup setup-test demo test bench install uninstall clean help

@@ -51,7 +51,7 @@ bool proc_file_name(const char *path)
 		return false;
 	for (size_t i = 0; i < N_PROC_FILES; i++)
 		if (!strcmp(base, proc_files[i].name))
-			return true;
+			return !shim_idle();
 	return false;
 }
 

@@ -11,11 +11,12 @@
  * calls, r9 skb (or end of data); of walk and its library: r6 pkt, r7 ctx,
  * r8 packet length, r9 this CPU's counters.
  *
- * walk returns 0: drop, 1: accept (the early stage: 0: up, 1: drop), or 2: to be
- * called again, to go on at pkt.pc.  That is how a chain with several callers
+ * walk returns enum walk_end; WALK_AGAIN is how a chain with several callers
  * returns (a jump back to one of them would be a loop to the verifier), and how
  * the rules go on in another page: pages are what walk is cut into where it is
- * larger than the verifier's 8192 pending jumps allow.
+ * larger than the verifier's 8192 pending jumps allow.  WALK_YIELD leaves main,
+ * too: the module runs a native slot, and calls main again, which then takes the
+ * same way as for WALK_AGAIN.
  */
 #ifndef XTJIT_CG_H
 #define XTJIT_CG_H
@@ -32,6 +33,15 @@
 #define CG_MAX_TURNS	(1 << 20)	/* calls of walk for one packet */
 #define CG_MATCHES	24	/* counters an early program can remember */
 
+/* Those of the exact stage are verdicts of netfilter's. */
+enum walk_end {
+	WALK_DROP = 0,		/* early: up */
+	WALK_ACCEPT = 1,	/* early: drop */
+	WALK_AGAIN = 2,		/* walk is to be called again, to go on at pkt.pc */
+	WALK_QUEUE = 3,
+	WALK_YIELD = 4,		/* pkt.pc is where to go on after slot pkt.native */
+};
+
 /* Slots of struct pkt besides the IR's fields; 8 bytes unless said. */
 enum cg_slot {
 	SLOT_HOOK,
@@ -43,6 +53,7 @@ enum cg_slot {
 	SLOT_IFACE,		/* 16 bytes: the in device's name */
 	SLOT_OFACE,
 	SLOT_PC,
+	SLOT_NATIVE,		/* cb[3] of the module's */
 	SLOT_EVENT,		/* 48 bytes: the fixed part of struct event */
 	SLOT_SCRATCH,		/* 64 bytes for the library's functions */
 	SLOT_NMATCH,
@@ -89,6 +100,7 @@ struct cg_table {
 	__u32 *order;		/* reachable chains, callers first */
 	__u32 norder;
 	__u32 accept, tail;	/* early: labels of what follows ACCEPT, DROP */
+	__u32 *resume;		/* by native slot: label of where it goes on */
 };
 
 struct flavor_ops {
@@ -96,13 +108,22 @@ struct flavor_ops {
 	int prog_type, attach_type;
 	const char *ctx;	/* struct of its context */
 	bool early;
+	bool yields;		/* the module calls it: xtjit_dev.h */
 	/* fills struct pkt; falls through with r6 = ctx, or exits */
 	void (*prologue)(struct cg *g);
 	/* r0 of walk -> the hook's verdict, exit */
 	void (*epilogue)(struct cg *g);
+	/*
+	 * In library functions, for what is not in linear memory: packet_begin()
+	 * once, its 16 bytes of state at @off of the stack; then packet_read() of r2
+	 * bytes into r1, from offset r4 of the network header on.  Bytes that are not
+	 * there are 0, or not written.  Spoil r0 to r5.
+	 */
+	void (*packet_begin)(struct cg *g, int off);
+	void (*packet_read)(struct cg *g, int off);
 };
 
-extern const struct flavor_ops flavor_netfilter, flavor_xdp, flavor_tc;
+extern const struct flavor_ops flavor_netfilter, flavor_hook, flavor_xdp, flavor_tc;
 
 /* A library function, emitted when used. */
 enum cg_lib {
@@ -124,7 +145,11 @@ struct cg {
 	short field[IR_NFIELDS], field6[IR6_NFIELDS], slot[CG_NSLOTS];
 	short ret;		/* return slots: pc values, 4 bytes each */
 	int levels;
+	int saved;		/* of them, how many are in use where main is left to go on later */
+	int saves;		/* map for these; -1: none */
+	bool native;		/* there are native slots on some way */
 	int frame;
+	bool ctnat;		/* some rule asks for the translation states of ctstate */
 
 	struct cg_func funcs[CG_MAX_FUNCS];
 	int nfuncs;
@@ -167,6 +192,8 @@ bool cg_passes(const struct cg_table *t, const struct ir_rule *r);
 
 /* cg_plan.c: which rule goes into which page; all labels that cross pages. */
 int cg_plan(struct cg *g);
+/* A new label, which is to be placed in that page. */
+__u32 cg_label_in(struct cg *g, int page);
 
 /* cg_walk.c: the rules, as one or more functions. */
 void cg_walk(struct cg *g);
@@ -181,6 +208,20 @@ __u32 cg_pc(const struct cg *g, __u32 label);
 /* cg_pred.c: falls through if @p holds, goes to @miss if not. */
 void cg_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss);
 
+/*
+ * cg_native.c: native slots, where the flavor yields.  The labels where they go
+ * on are planned rule by rule; what the module keeps, in cb, and what is kept in
+ * a map while it runs a slot, are restored after the prologue.
+ */
+void cg_native_plan(struct cg *g, int table, const struct ir_rule *r);
+void cg_native_match(struct cg *g, const struct cg_table *t, __u32 slot, __u32 miss);
+void cg_native_target(struct cg *g, const struct cg_table *t, __u32 slot);
+/* Creates the map of return slots, if some are in use at a native slot. 0 or a negative errno. */
+int cg_native_map(struct cg *g);
+/* r6 is the context: copies return slots from the map, or to it; to @none without (never). */
+void cg_native_restore(struct cg *g, __u32 none);
+void cg_native_save(struct cg *g, __u32 none);
+
 /* cg_lib.c */
 __u32 cg_lib(struct cg *g, enum cg_lib l);	/* its label, to be called */
 void cg_lib_emit(struct cg *g);			/* all that were asked for */
@@ -188,6 +229,25 @@ void cg_lib_early(struct cg *g, enum cg_lib l);	/* cg_early.c: those of the earl
 
 /* Adds a function that begins here. */
 int cg_func_begin(struct cg *g, __u32 label, const char *name, enum cg_proto proto);
+
+/* cg_skb.c: what the flavors of the exact stage have in common, in their prologues. */
+/* Zeroes what is not set for every packet. */
+void cg_defaults(struct cg *g);
+bool cg_wants_l4(const struct cg *g);
+/* IPv6: r8 is the number of the first header; the last one's goes to its slot, its place to r8. */
+void cg_proto6(struct cg *g);
+/* The Ethernet source address; r9: the address of the skb. */
+void cg_mac_source(struct cg *g);
+/* r8 = the type of a looped packet; r3: the first byte of its destination. */
+void cg_looped_type(struct cg *g);
+/* @ptr: an address as a number. */
+void cg_load_addr6(struct cg *g, enum ir_field6 f, int ptr, int off);
+bool cg_wants_ct(const struct cg *g);
+/*
+ * What is told by conntrack: r3 is enum ip_conntrack_info, r8 the address of
+ * the entry, or 0.  The label @entry is placed where direction and state are set.
+ */
+void cg_conntrack(struct cg *g, __u32 entry);
 
 /* cg_kernel.c: what is in kernel memory, for programs that see the skb itself (NETFILTER). */
 /* dst = *(size *)(ptr + off); @ptr is a number.  Spoils r0 to r5. */
@@ -207,8 +267,6 @@ void cg_lib_kernel(struct cg *g, enum cg_lib l);
 /* Parts of library functions. */
 void lib_begin(struct cg *g);
 void lib_ret(struct cg *g, int value);
-void lib_dynptr(struct cg *g, int off);
-void lib_dynptr_read(struct cg *g, int off);
 
 /*
  * A loop of at most @n turns, which the verifier follows only until nothing new

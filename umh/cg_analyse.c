@@ -28,6 +28,7 @@ bool cg_passes(const struct cg_table *t, const struct ir_rule *r)
 	switch (r->action) {
 	case IR_A_NEXT:
 	case IR_A_LOG:
+	case IR_A_NATIVE:
 		return true;
 	case IR_A_JUMP:
 		return t->chains[r->arg].returns;
@@ -193,5 +194,6 @@ void cg_analyse_free(struct cg *g)
 			free(t->chains[c].sites);
 		free(t->chains);
 		free(t->order);
+		free(t->resume);
 	}
 }

@@ -4,9 +4,12 @@
  */
 #include <errno.h>
 #include <linux/netfilter.h>
+#include <linux/netfilter/xt_conntrack.h>
 #include <string.h>
 
 #include "cg.h"
+
+#define NAT_STATES (XT_CONNTRACK_STATE_SNAT | XT_CONNTRACK_STATE_DNAT)
 
 static void want(short *slot)
 {
@@ -21,6 +24,13 @@ static void want_l4(struct cg *g)
 	want(&g->slot[SLOT_FRAGOFF]);
 	if (cg_v6(g))
 		want(&g->slot[SLOT_PROTO6]);
+}
+
+/* Where the module is, there is nothing that the helper sends. */
+static void want_self(struct cg *g)
+{
+	if (!g->fl->yields)
+		want(&g->slot[SLOT_SELF]);
 }
 
 static void want_field(struct cg *g, int f)
@@ -38,7 +48,7 @@ static void want_field(struct cg *g, int f)
 		break;
 	}
 	if (f >= IR_CT)
-		want(&g->slot[SLOT_SELF]);
+		want_self(g);
 	if (f > IR_CTSTATE)
 		want(&g->field[IR_CT]);
 }
@@ -48,13 +58,15 @@ static void want_pred(struct cg *g, const struct ir_pred *p)
 	switch (p->kind) {
 	case IR_P_RANGE:
 		want_field(g, p->field);
+		if (p->field == IR_CTSTATE && (p->mask & NAT_STATES))
+			g->ctnat = true;
 		break;
 	case IR_P_ADDR6:
 	case IR_P_RANGE6:
 		want(&g->field6[p->field]);
 		if (p->field >= IR6_CTORIGSRC) {
 			want(&g->field[IR_CT]);
-			want(&g->slot[SLOT_SELF]);
+			want_self(g);
 		}
 		break;
 	case IR_P_PROTO:
@@ -79,7 +91,7 @@ static void want_pred(struct cg *g, const struct ir_pred *p)
 		break;
 	case IR_P_OWNER:
 		want(&g->slot[SLOT_SCRATCH]);
-		want(&g->slot[SLOT_SELF]);
+		want_self(g);
 		break;
 	}
 }
@@ -90,7 +102,7 @@ static void want_rule(struct cg *g, const struct ir_rule *r)
 		want_pred(g, &r->preds[i]);
 	if (r->action == IR_A_LOG || r->action == IR_A_REJECT) {
 		want(&g->slot[SLOT_EVENT]);
-		want(&g->slot[SLOT_SELF]);
+		want_self(g);
 	}
 }
 
@@ -161,6 +173,8 @@ int cg_layout(struct cg *g)
 	want(&g->slot[SLOT_PKTLEN]);
 	if (g->again)
 		want(&g->slot[SLOT_PC]);
+	if (g->native)
+		want(&g->slot[SLOT_NATIVE]);
 	if (g->fl->early)
 		want_early(g);
 	for (int t = 0; t < g->ntabs; t++)

@@ -2,7 +2,7 @@
 /*
  * Programs of type NETFILTER: the packet is a struct sk_buff that they can
  * read but not as packet memory; linear data is read through bpf_rdonly_cast(),
- * which costs nothing, the rest through a dynptr.
+ * which costs nothing.
  */
 #include <errno.h>
 #include <linux/netfilter/xt_owner.h>
@@ -126,29 +126,6 @@ void lib_ret(struct cg *g, int value)
 	exit_(&g->e);
 }
 
-/* A dynptr of the packet, from the network header, at @off (16 bytes) of the stack. */
-void lib_dynptr(struct cg *g, int off)
-{
-	struct emit *e = &g->e;
-
-	ld(e, U64, R1, R7, 8);
-	movi(e, R2, 0);
-	mov(e, R3, R10);
-	alui(e, BPF_ADD, R3, off);
-	call_kfunc(e, cg_kernel_id(g, "bpf_dynptr_from_skb"));
-}
-
-/* bpf_dynptr_read(r1, r2, dynptr at @off, r4): the caller has set r1, r2, r4; r0 is 0 or negative. */
-void lib_dynptr_read(struct cg *g, int off)
-{
-	struct emit *e = &g->e;
-
-	mov(e, R3, R10);
-	alui(e, BPF_ADD, R3, off);
-	movi(e, R5, 0);
-	call_helper(e, BPF_FUNC_dynptr_read);
-}
-
 /*
  * The TCP options into SCRATCH, their length into r8 (1..40); returns 2 for a
  * header that is not whole, 0 for one without options.
@@ -163,13 +140,13 @@ static void read_options(struct cg *g)
 	jmpi(e, BPF_JGE, R1, 20, ok);
 	lib_ret(g, 2);
 	place(e, ok);
-	lib_dynptr(g, -16);
+	g->fl->packet_begin(g, -16);
 	mov(e, R1, R6);
 	alui(e, BPF_ADD, R1, buf);
 	movi(e, R2, 1);
 	ld_slot(g, R4, SLOT_L4OFF);
 	alui(e, BPF_ADD, R4, 12);
-	lib_dynptr_read(g, -16);
+	g->fl->packet_read(g, -16);
 	ld(e, U8, R8, R6, buf);
 	alui(e, BPF_RSH, R8, 4);
 	alui(e, BPF_AND, R8, 15);
@@ -195,7 +172,7 @@ static void read_options(struct cg *g)
 	mov(e, R2, R8);
 	ld_slot(g, R4, SLOT_L4OFF);
 	alui(e, BPF_ADD, R4, 20);
-	lib_dynptr_read(g, -16);
+	g->fl->packet_read(g, -16);
 }
 
 /*

@@ -31,7 +31,7 @@ static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
 	return n;
 }
 
-static __u32 label_in(struct cg *g, int page)
+__u32 cg_label_in(struct cg *g, int page)
 {
 	__u32 l = new_label(&g->e);
 
@@ -57,7 +57,7 @@ static void plan_cut(struct cg *g, int table, __u32 chain, __u32 rule)
 		g->e.err = g->e.err ?: -E2BIG;
 		return;
 	}
-	g->cuts[g->npages - 1] = (struct cg_cut){ table, chain, rule, label_in(g, g->npages) };
+	g->cuts[g->npages - 1] = (struct cg_cut){ table, chain, rule, cg_label_in(g, g->npages) };
 	g->places[g->cuts[g->npages - 1].label].entry = true;
 	g->npages++;
 	g->jumps = 0;
@@ -75,7 +75,7 @@ static void plan_call(struct cg *g, struct cg_table *t, const struct ir_rule *r)
 		}
 	}
 	if (to->nsites < to->ncallers)
-		to->sites[to->nsites++] = label_in(g, g->npages - 1);
+		to->sites[to->nsites++] = cg_label_in(g, g->npages - 1);
 	else
 		g->e.err = g->e.err ?: -EINVAL;
 }
@@ -88,7 +88,7 @@ static void plan_chain(struct cg *g, int table, __u32 ci)
 	bool go = true;
 
 	me->first_page = g->npages - 1;
-	me->label = label_in(g, g->npages - 1);
+	me->label = cg_label_in(g, g->npages - 1);
 	for (__u32 i = 0; i < c->nrules; i++) {
 		const struct ir_rule *r = &c->rules[i];
 		bool policy = c->hook >= 0 && i == c->nrules - 1;
@@ -98,10 +98,12 @@ static void plan_chain(struct cg *g, int table, __u32 ci)
 		if (go && g->jumps + cost(t, r) > CG_PAGE_JUMPS)
 			plan_cut(g, table, ci, i);
 		if (policy)
-			me->policy = label_in(g, g->npages - 1);
+			me->policy = cg_label_in(g, g->npages - 1);
 		g->jumps += cost(t, r);
 		if (cg_calls(r) && !cg_never(r))
 			plan_call(g, t, r);
+		if (g->fl->yields)
+			cg_native_plan(g, table, r);
 		go = cg_passes(t, r);
 	}
 	me->last_page = g->npages - 1;
@@ -141,12 +143,12 @@ int cg_plan(struct cg *g)
 	g->npages = 1;
 	g->jumps = 0;
 	new_label(&g->e);	/* pc 0 is the beginning */
-	g->route = label_in(g, 0);
+	g->route = cg_label_in(g, 0);
 	for (int i = 0; i < g->ntabs; i++) {
 		struct cg_table *t = &g->tabs[i];
 
-		t->accept = label_in(g, 0);
-		t->tail = label_in(g, 0);
+		t->accept = cg_label_in(g, 0);
+		t->tail = cg_label_in(g, 0);
 		if (g->fl->early && t->ir->base_chain[NF_INET_PRE_ROUTING] >= 0)
 			g->places[g->route].entry = true;
 		for (__u32 k = 0; !g->e.err && k < t->norder; k++)
@@ -154,7 +156,7 @@ int cg_plan(struct cg *g)
 	}
 	for (int i = 0; i < g->npages; i++)
 		g->walk[i] = new_label(&g->e);
-	g->again = g->npages > 1 || g->levels || g->places[g->route].entry;
+	g->again = g->npages > 1 || g->levels || g->native || g->places[g->route].entry;
 	if (g->e.err)
 		return xt_fail(g->err, g->e.err == -E2BIG ? -EOPNOTSUPP : g->e.err,
 			       "more rules than one program can hold");

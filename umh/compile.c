@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "cg.h"
 
@@ -53,10 +54,13 @@ int cg_compile(struct cg *g)
 {
 	int err = cg_analyse(g);
 
+	g->saves = -1;
 	if (!err)
 		err = cg_plan(g);
 	if (!err)
 		err = cg_layout(g);
+	if (!err)
+		err = cg_native_map(g);
 	if (!err) {
 		g->fl->prologue(g);
 		cg_call_walk(g);
@@ -69,14 +73,17 @@ int cg_compile(struct cg *g)
 	}
 	if (!err)
 		err = cg_load(g);
+	if (g->saves >= 0)
+		close(g->saves);
 	cg_analyse_free(g);
 	free(g->places);
 	emit_free(&g->e);
 	return err;
 }
 
-int compile_exact(const struct ir_table *t, const struct table_maps *m,
-		  const struct compile_env *env, struct xt_err *err)
+static int compile_table(const struct flavor_ops *fl, const struct ir_table *t,
+			 const struct table_maps *m, const struct compile_env *env,
+			 struct xt_err *err)
 {
 	struct cg *g = calloc(1, sizeof(*g));
 	int fd;
@@ -84,7 +91,7 @@ int compile_exact(const struct ir_table *t, const struct table_maps *m,
 	if (!g)
 		return xt_fail(err, -ENOMEM, "out of memory");
 	emit_init(&g->e);
-	g->fl = &flavor_netfilter;
+	g->fl = fl;
 	g->fam = t->family;
 	g->env = env;
 	g->err = err;
@@ -94,4 +101,16 @@ int compile_exact(const struct ir_table *t, const struct table_maps *m,
 	fd = cg_compile(g);
 	free(g);
 	return fd;
+}
+
+int compile_exact(const struct ir_table *t, const struct table_maps *m,
+		  const struct compile_env *env, struct xt_err *err)
+{
+	return compile_table(&flavor_netfilter, t, m, env, err);
+}
+
+int compile_hook(const struct ir_table *t, const struct table_maps *m,
+		 const struct compile_env *env, struct xt_err *err)
+{
+	return compile_table(&flavor_hook, t, m, env, err);
 }

@@ -166,8 +166,23 @@ static int go_to_background(struct xt_err *err)
 	return chdir("/") < 0 ? -errno : 0;
 }
 
+/* Started by the kernel, which opens none of the three; false: stderr was not there. */
+static bool fill_standard_fds(void)
+{
+	bool said = fcntl(STDERR_FILENO, F_GETFD) >= 0;
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+	return said;
+}
+
 int daemon_begin(const char *socket, bool background, struct xt_err *err)
 {
+	bool to_log = !fill_standard_fds() || background;
 	int ret;
 
 	if (background)
@@ -180,7 +195,7 @@ int daemon_begin(const char *socket, bool background, struct xt_err *err)
 		return xt_fail(err, -EADDRINUSE, "%s: another helper listens there", socket);
 	if (!ret && background)
 		ret = go_to_background(err);
-	if (!ret && background)
+	if (!ret && to_log)
 		ret = redirect(socket, err);
 	if (!ret)
 		home_join(lock_fd);

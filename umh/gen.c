@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backend.h"
 #include "ext.h"
 #include "gen.h"
 #include "kernel_xt.h"
@@ -121,6 +122,13 @@ static enum gen_result result(int err)
 	return err == -EOPNOTSUPP ? GEN_UNCOMPILED : GEN_REFUSED;
 }
 
+int gen_lower(const struct gen *g, struct ir_table *ir, struct xt_err *err)
+{
+	struct ext_env env = { .native = helper.backend->native };
+
+	return ext_lower(&g->rs, &env, ir, err);
+}
+
 static int decode(struct gen *g, const struct xt_family *f, const struct xt_replace_hdr *h,
 		  const void *entries, struct xt_err *err)
 {
@@ -128,7 +136,7 @@ static int decode(struct gen *g, const struct xt_family *f, const struct xt_repl
 
 	if (ret)
 		return ret;
-	ret = ext_lower(&g->rs, &g->ir, err);
+	ret = gen_lower(g, &g->ir, err);
 	if (ret) {
 		xt_ruleset_free(&g->rs);
 		return ret;
@@ -168,13 +176,13 @@ static struct compile_env compile_env(__u64 netns, FILE *listing)
 static int compile(const struct gen *g, const struct compile_env *env, struct xt_err *err)
 {
 	struct ir_table t = {};
-	int ret = ext_lower(&g->rs, &t, err);
+	int ret = gen_lower(g, &t, err);
 
 	if (ret)
 		return ret;
 	ret = passes_exact(&t, err);
 	if (!ret)
-		ret = compile_exact(&t, &g->maps, env, err);
+		ret = helper.backend->compile(&t, &g->maps, env, err);
 	ir_table_free(&t);
 	return ret;
 }
@@ -367,6 +375,30 @@ int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *er
 		ret = xt_fail(err, -EINVAL, "%s: its number of rules changed", g->dir);
 	pmem_close(&blob);
 	return ret;
+}
+
+void *gen_entries(const struct gen *g, struct pmem *m)
+{
+	if (pmem_open(m, g->dir, "blob", BLOB_ENTRIES + (size_t)g->h.size))
+		return NULL;
+	return m->p + BLOB_ENTRIES;
+}
+
+/* Names and sizes in it are the same: what points into it stays right. */
+void gen_shown(struct gen *g, const void *entries)
+{
+	memcpy((void *)g->rs.blob, entries, g->rs.size);
+}
+
+bool gen_is_empty(const struct gen *g)
+{
+	const struct xt_ruleset *rs = &g->rs;
+
+	for (__u32 i = 0; i < rs->nchains; i++)
+		if (rs->chains[i].hook < 0 || rs->chains[i].count != 1 ||
+		    rs->rules[rs->chains[i].first].verdict != XT_V_ACCEPT)
+			return false;
+	return true;
 }
 
 /* The programs count packets and bytes in this order too. */

@@ -14,10 +14,25 @@
 _Static_assert(sizeof(struct ipt_getinfo) == sizeof(struct ip6t_getinfo), "getinfo");
 _Static_assert(sizeof(struct ipt_get_entries) == sizeof(struct ip6t_get_entries), "get_entries");
 
+static bool absent;
+
+void kxt_set_absent(void)
+{
+	absent = true;
+}
+
+bool kxt_is_absent(void)
+{
+	return absent;
+}
+
 static int raw_socket(const struct xt_family *f)
 {
-	int fd = socket(f->af, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	int fd;
 
+	if (absent)
+		return -ENOPROTOOPT;
+	fd = socket(f->af, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -61,7 +76,7 @@ bool kxt_present(const struct xt_family *f)
 char *kxt_proc(const char *path, size_t *len)
 {
 	size_t cap = 4096, at = 0;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = absent ? -1 : open(path, O_RDONLY | O_CLOEXEC);
 	char *buf = NULL, *bigger;
 	ssize_t n = -1;
 

@@ -13,6 +13,13 @@
 
 #include "blob.h"
 
+/*
+ * There is none: the module has its place, and would bring whatever is asked
+ * back to us.  From now on every option is -ENOPROTOOPT, every file missing.
+ */
+void kxt_set_absent(void);
+bool kxt_is_absent(void);
+
 /* Whether the kernel has it at all; registers nothing. */
 bool kxt_present(const struct xt_family *f);
 

@@ -116,7 +116,7 @@ static void conn_send(struct conn *c)
  * What a person is told: why something was refused or went wrong here; not what
  * the kernel would say no more of than its errno.
  */
-static size_t note_of(const struct call *call, int status)
+size_t call_note(const struct call *call, int status)
 {
 	bool option = call->req.op == XTJIT_OP_SET || call->req.op == XTJIT_OP_GET;
 	bool ours = !strncmp(call->err.text, "xtjit:", 6) || status == -EIO || status == -ENOMEM;
@@ -135,7 +135,7 @@ static void conn_reply(struct conn *c, int status)
 	c->rep = (struct xtjit_rep){
 		.magic = XTJIT_MAGIC, .version = XTJIT_VERSION, .op = call->req.op,
 		.id = call->req.id, .status = status, .len = call->out_len,
-		.note_len = note_of(call, status),
+		.note_len = call_note(call, status),
 	};
 	c->since = now_ns();
 	conn_send(c);

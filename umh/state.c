@@ -97,6 +97,12 @@ void state_remove(const char *dir)
 	rmdir(dir);
 }
 
+void state_forget(void)
+{
+	state_remove(root);
+	rmdir(BPFFS "/xtjit");
+}
+
 void state_each(const char *dir, void (*fn)(const char *dir, const char *name, void *arg),
 		void *arg)
 {

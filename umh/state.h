@@ -38,6 +38,8 @@ int state_mkdir(const char *dir);
 bool state_exists(const char *dir, const char *name);
 /* With all that is in it. */
 void state_remove(const char *dir);
+/* The root, and what is above it if nobody else's is there. */
+void state_forget(void);
 /* Calls @fn for each name in @dir; it may remove what it is called for. */
 void state_each(const char *dir, void (*fn)(const char *dir, const char *name, void *arg),
 		void *arg);

@@ -180,6 +180,7 @@ static bool inject(const struct packet *p)
 }
 
 /* NF_DROP, NF_ACCEPT, or a negative errno. */
+__attribute__((unused))
 static int run_nf(int prog, bool v6, int hook, const struct packet *p)
 {
 	__u8 state[128] = { 0 };
@@ -194,6 +195,7 @@ static int run_nf(int prog, bool v6, int hook, const struct packet *p)
 }
 
 /* XDP_DROP, XDP_PASS, or a negative errno. */
+__attribute__((unused))
 static int run_xdp(int prog, const struct packet *p)
 {
 	struct xdp_md md = {

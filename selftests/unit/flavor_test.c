@@ -7,13 +7,14 @@
  * usage: flavor_test [-v] [CASES [NAME]]
  */
 #include "flavor_case.h"
+#include "flavor_hook.h"
 #include "nfct.h"
 #include "tap.h"
 
-enum mode { RUN_EXACT, RUN_XDP, LIVE_EXACT, LIVE_XDP, LIVE_TC, NMODES };
+enum mode { RUN_EXACT, RUN_XDP, LIVE_EXACT, LIVE_XDP, LIVE_TC, RUN_HOOK, NMODES };
 
 static const char *const mode_name[NMODES] = {
-	"exact, run", "XDP, run", "exact, live", "XDP, live", "TC, live",
+	"exact, run", "XDP, run", "exact, live", "XDP, live", "TC, live", "module, run",
 };
 
 /* The programs of a case in one mode. */
@@ -30,7 +31,7 @@ static bool verbose;
 
 static bool is_live(enum mode m)
 {
-	return m >= LIVE_EXACT;
+	return m >= LIVE_EXACT && m <= LIVE_TC;
 }
 
 /* As the helper attaches it: the device's entry program, which goes on to @prog; or negative. */
@@ -52,7 +53,7 @@ static bool load_early(struct loaded *l, struct xt_err *err)
 	struct early_table t[CASE_TABLES];
 	int flavor = l->mode == LIVE_TC ? EARLY_TC : EARLY_XDP, prog;
 
-	if (l->mode == RUN_EXACT || l->mode == LIVE_EXACT)
+	if (l->mode == RUN_EXACT || l->mode == RUN_HOOK || l->mode == LIVE_EXACT)
 		return true;
 	for (int i = 0; i < c->ntables; i++)
 		t[i] = (struct early_table){ .ir = &c->ir[i], .maps = &l->maps[i] };
@@ -91,7 +92,63 @@ static bool attach_all(struct loaded *l, struct xt_err *err)
 	return true;
 }
 
-static bool load_case(struct loaded *l, const struct test_case *c, enum mode mode,
+/* LOG, REJECT and owner are native slots, as ext_lower() has them with the module. */
+static void make_native(struct ir_table *t, struct ir_rule *r)
+{
+	for (int i = 0; i < r->npreds; i++)
+		if (r->preds[i].kind == IR_P_OWNER) {
+			t->slots[t->nslots].kind = XTJIT_SLOT_MATCH;
+			t->slots[t->nslots].ext = r->preds[i].inv ^
+				(r->preds[i].owner.match == r->preds[i].owner.invert);
+			r->preds[i] = (struct ir_pred){
+				.kind = IR_P_NATIVE, .index = t->nslots++,
+			};
+		}
+	if (r->action == IR_A_LOG || r->action == IR_A_REJECT) {
+		t->slots[t->nslots].kind = XTJIT_SLOT_TARGET;
+		t->slots[t->nslots].ext = r->action == IR_A_REJECT;
+		r->action = IR_A_NATIVE;
+		r->arg = t->nslots++;
+	}
+}
+
+static int load_hook(struct ir_table *t, const struct table_maps *m, struct xt_err *err)
+{
+	const struct compile_env env = { .ring = -1, .self = -1, .l3off = HOOK_L3 };
+
+	if (!t->slots) {
+		t->slots = ir_alloc(t->arena, 2 * CASE_COUNTERS * sizeof(*t->slots));
+		t->slot_names = ir_alloc(t->arena, 2 * CASE_COUNTERS * sizeof(*t->slot_names));
+	}
+	for (__u32 c = 0; c < t->nchains; c++)
+		for (__u32 i = 0; i < t->chains[c].nrules; i++)
+			make_native(t, &t->chains[c].rules[i]);
+	return compile_hook(t, m, &env, err);
+}
+
+/* A packet without a socket is nobody's; REJECT drops. */
+static int answer(struct hook *h, __u32 slot, struct packet *p)
+{
+	const struct ir_table *t = h->priv;
+
+	(void)p;
+	if (t->slots[slot].kind == XTJIT_SLOT_MATCH)
+		return t->slots[slot].ext ? ANSWER_MATCH : ANSWER_MISS;
+	return t->slots[slot].ext ? ANSWER_VERDICT + NF_DROP : ANSWER_GO_ON;
+}
+
+static int hook_step(const struct loaded *l, int table, int hook, const struct packet *p)
+{
+	struct hook h = {
+		.prog = l->exact[table], .hook = hook, .v6 = l->c->v6, .answer = answer,
+		.priv = (void *)&l->c->exact[table],
+	};
+	struct packet copy = *p;
+
+	return run_hook(&h, &copy);
+}
+
+static bool load_case(struct loaded *l, struct test_case *c, enum mode mode,
 		      struct xt_err *err)
 {
 	const struct compile_env env = { .ring = net.ring, .self = net.self };
@@ -101,7 +158,10 @@ static bool load_case(struct loaded *l, const struct test_case *c, enum mode mod
 		l->maps[i].counters = l->maps[i].state = -1;
 		if (table_maps_create(&l->maps[i], &c->ir[i], err))
 			return false;
-		l->exact[i] = compile_exact(&c->exact[i], &l->maps[i], &env, err);
+		if (mode == RUN_HOOK)
+			l->exact[i] = load_hook(&c->exact[i], &l->maps[i], err);
+		else
+			l->exact[i] = compile_exact(&c->exact[i], &l->maps[i], &env, err);
 		if (l->exact[i] < 0)
 			return false;
 		l->nexact++;
@@ -128,13 +188,17 @@ static void unload(struct loaded *l)
 		close(l->array);
 }
 
-/* All tables that have a chain at @hook. */
+/* All tables that have a chain at @hook, in the order of the path. */
 static int exact_hook(const struct loaded *l, int hook, const struct packet *p)
 {
 	int ret = NF_ACCEPT;
 
 	for (int t = 0; t < l->nexact && ret == NF_ACCEPT; t++)
-		if (l->c->exact[t].base_chain[hook] >= 0)
+		if (l->c->exact[t].base_chain[hook] < 0)
+			continue;
+		else if (l->mode == RUN_HOOK)
+			ret = hook_step(l, t, hook, p);
+		else
 			ret = run_nf(l->exact[t], l->c->v6, hook, p);
 	return ret;
 }
@@ -214,12 +278,12 @@ static bool step(const struct loaded *l, const struct step *s)
 		usleep(s->sleep * 1000);
 		return true;
 	}
-	if (s->hook >= 0 && l->mode != RUN_EXACT)
+	if (s->hook >= 0 && l->mode != RUN_EXACT && l->mode != RUN_HOOK)
 		return true;
 	counters(l, was);
 	v = is_live(l->mode) ? live_step(l, s, &early) : run_step(l, s, &early);
 	counters(l, is);
-	must = s->early && l->mode != RUN_EXACT && l->mode != LIVE_EXACT;
+	must = s->early && l->mode != RUN_EXACT && l->mode != RUN_HOOK && l->mode != LIVE_EXACT;
 	ok = v == s->verdict && (early || !must) && !(early && s->up);
 	if (!ok || verbose)
 		tap_diag("%s%s", names[v], early ? ", early" : "");
@@ -243,7 +307,7 @@ static void conntrack(const struct test_case *c, bool on)
 		tap_diag("cannot flush conntrack");
 }
 
-static void test(const struct test_case *c, enum mode mode)
+static void test(struct test_case *c, enum mode mode)
 {
 	struct xt_err err = { 0 };
 	struct loaded l;
@@ -279,11 +343,12 @@ int main(int argc, char **argv)
 		path = argv[1];
 	only = argc > 2 ? argv[2] : "";
 	in = fopen(path, "re");
-	if (!in || !net_up(&err)) {
+	if (!in || !net_up(&err) || !hook_up(&err)) {
 		printf("Bail out! %s\n", in ? err.text : path);
 		return 1;
 	}
 	while ((ret = case_read(in, &c, &line, &size, &err)) > 0) {
+		/* RUN_HOOK is the last one: it changes the tables */
 		for (int m = 0; m < NMODES && strstr(c.name, only); m++)
 			if (is_live(m) || !c.live)
 				test(&c, m);

@@ -35,7 +35,7 @@ const struct ext_row ext_owner_rows[] = {
 		.name = "owner", .rev = 1, .families = EXT_ANY,
 		.size = sizeof(struct xt_owner_match_info),
 		.hooks = 1 << NF_INET_LOCAL_OUT | 1 << NF_INET_POST_ROUTING,
-		.lower = owner_lower,
+		.lower = owner_lower, .rather_native = true,
 	},
 	{ 0 }
 };
