@@ -4,14 +4,18 @@ The differential test: one ruleset and the same packets on several routers, the
 first of which is the reference (dut.make).  Equal must be: the text of
 `iptables-save -c`, the frames that come out, and the errno of each local send.
 """
+import functools
 import os
+import pickle
 import queue
 import random
 import re
 import struct
 import threading
 from collections import Counter
+from hashlib import sha256
 
+import dut
 import pkt
 from consts import Consts
 from frames import Frames
@@ -74,8 +78,38 @@ class Case:
 
     def traffic(self):
         """(port, frame) pairs, local sends: the same at every call."""
+        try:
+            with open(self.kept(), 'rb') as f:
+                return pickle.load(f)
+        except FileNotFoundError:
+            return self.make_traffic()
+
+    def make_traffic(self):
         f = Frames(self.consts, random.Random(self.seed), self.tame)
         return f.make(self.packets), f.local_ops(self.local)
+
+    def kept(self):
+        """The file that may have the traffic: to make it takes long in a VM."""
+        what = repr((self.text, self.seed, self.packets, self.local, self.tame, self.consts.ifs))
+        return os.path.join(dut.BUILD, 'traffic', sha256(what.encode() + sources()).hexdigest())
+
+    def keep_traffic(self):
+        path = self.kept()
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if not os.path.exists(path):
+            with open(path + '.part', 'wb') as f:
+                pickle.dump(self.make_traffic(), f)
+            os.rename(path + '.part', path)
+
+
+@functools.cache
+def sources():
+    """Of what makes frames."""
+    out = b''
+    for name in ('consts.py', 'frames.py', 'pkt.py'):
+        with open(os.path.join(os.path.dirname(__file__), name), 'rb') as f:
+            out += f.read()
+    return out
 
 
 def zeroed(text):
@@ -263,14 +297,14 @@ def close(routers):
 
 def check(tap, case, impls, traffic, ref, router):
     """One test: impls[1], whose router it is, against the reference's outcome."""
-    dut = Outcome(case, router, *traffic)
-    found = compare(case, ref, dut)
+    got = Outcome(case, router, *traffic)
+    found = compare(case, ref, got)
     for _ in range(2):
         if found:
             tap.diag(f'{case.name} {impls[1].name}: once more; {found[:2]}')
             found = again(case, impls)
     notes = '' if case.counted else ' uncounted'
-    if not dut.refused and not dut.compiled:
+    if not got.refused and not got.compiled:
         notes += ' by ip_tables'
         case.left = True	# some of it, to ip_tables
     n, of = hits(ref.save)
@@ -322,6 +356,12 @@ def run_cases(tap, cases, impls, after=None):
     run_case() for each of @cases, which are functions that return a Case;
     after(case, save) is called with the reference's text.  Closes @impls.
     """
+    if os.environ.get('XTJIT_DUT') == 'traffic':
+        for make in cases:
+            case = make()
+            case.tame = not impls[0].exact
+            case.keep_traffic()
+        return
     todo, stop = queue.Queue(2), threading.Event()
     maker = threading.Thread(target=prepare, args=(cases, impls, todo, stop))
     maker.start()

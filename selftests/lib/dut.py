@@ -8,6 +8,7 @@ are comes from the environment:
                      the early stage is on: one variant
              kernel  the kernel's own ip_tables: this checks the test
              record  nothing: what the reference does is kept for a later run
+             traffic nothing: the packets that a test sends are kept for all runs
   XTJIT_REF  kernel  the kernel's own ip_tables
              oracle  what a run with XTJIT_DUT=record has kept (with module)
              nft     iptables-nft: the same extensions, run by nf_tables
@@ -231,7 +232,7 @@ def make(early=('off', 'on'), fallback='refuse'):
     ref = dict(kernel=Kernel, oracle=Recorded, nft=Nft)[os.environ.get('XTJIT_REF', default)]()
     if kind == 'module':
         return [ref, Module()]
-    if kind == 'kernel':
+    if kind in ('kernel', 'traffic'):
         return [ref, Kernel()]
     if kind != 'shim':
         raise ValueError(f'XTJIT_DUT={kind}')

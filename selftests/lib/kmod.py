@@ -49,7 +49,7 @@ def helper(early):
 def xtjit_in(early='off', **params):
     """Loads the module; its helper comes with the first request."""
     params.setdefault('helper', helper(early))
-    run(['modprobe', path()] + [f'{k}={v}' for k, v in params.items()])
+    run(['modprobe', 'xtjit'] + [f'{k}={v}' for k, v in params.items()])
 
 
 def flush():
