@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The protocol between those who catch iptables' socket options (the shim, the
- * module), the command xtjit, and the helper xtjitd.
+ * The protocol of the helper xtjitd with those who ask it: the shim, which
+ * catches iptables' socket options, and the command xtjit.
  *
  * One connection carries one exchange: a request and its reply.  On the unix
  * socket (SOCK_STREAM) the request's first byte carries, as SCM_RIGHTS, one fd
@@ -82,7 +82,7 @@ struct xtjit_req {
 	__u8 early;		/* enum xtjit_early */
 	__u8 fallback;		/* enum xtjit_fallback */
 	__u8 reserved;
-	__u32 uid;		/* the caller's effective ids, for the log */
+	__u32 uid;		/* the caller's effective ids, as it says: not relied on */
 	__u32 gid;
 	__u64 len;
 };

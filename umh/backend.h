@@ -29,8 +29,8 @@ struct backend {
 	 * errno, and nothing has changed.
 	 */
 	int (*put)(struct table *t, struct gen *g, struct xt_err *err);
-	/* Waits until no packet is in what was in force before. */
-	void (*settle)(void);
+	/* When put() returns, no packet is in what was in force before. */
+	bool put_waits;
 	/* Recovery: opens what it has of a table, whose words are there. */
 	void (*reopen)(struct table *t);
 	/* 1: @g is in force; 0: it is not; or a negative errno: no telling. */

@@ -238,7 +238,6 @@ const struct backend backend_link = {
 	.prepare = table_make_core,
 	.attach = table_link,
 	.put = link_put,
-	.settle = grace,
 	.reopen = link_reopen,
 	.in_force = link_in_force,
 	.conntrack = link_conntrack,

@@ -171,10 +171,6 @@ static int module_meet(struct table *t, struct call *c)
 	return ret ?: table_begin(t, &c->err);
 }
 
-static void settled(void)
-{
-}
-
 static void module_reopen(struct table *t)
 {
 	(void)t;
@@ -211,7 +207,7 @@ const struct backend backend_module = {
 	.prepare = nothing,
 	.attach = nothing,
 	.put = module_put,
-	.settle = settled,
+	.put_waits = true,
 	.reopen = module_reopen,
 	.in_force = module_in_force,
 	.conntrack = module_conntrack,

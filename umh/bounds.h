@@ -9,11 +9,11 @@
 #include "table.h"
 
 /* Of one table. */
-#define BOUNDS_RULES		(16u << 10)	/* entries */
-#define BOUNDS_BYTES		(4u << 20)	/* of entries */
+#define BOUNDS_RULES		(64u << 10)	/* entries */
+#define BOUNDS_BYTES		(16u << 20)	/* of entries */
 /* Of all such namespaces together. */
-#define BOUNDS_ALL_RULES	(128u << 10)
-#define BOUNDS_ALL_BYTES	(32u << 20)
+#define BOUNDS_ALL_RULES	(256u << 10)
+#define BOUNDS_ALL_BYTES	(64u << 20)
 #define BOUNDS_ALL_TABLES	1024u
 
 /* Whether @t may have the ruleset of @h. 0 or -ENOMEM. */

@@ -31,6 +31,8 @@
 #define CG_MAX_TABLES	8
 #define CG_PAGE_JUMPS	6000	/* pending jumps in one page */
 #define CG_MAX_TURNS	(1 << 20)	/* calls of walk for one packet */
+#define CG_FEW_TURNS	64		/* of main, where each is verified on its own */
+#define CG_PAGE_INSNS	16000		/* in one page, where jumps are of 16 bits */
 #define CG_MATCHES	24	/* counters an early program can remember */
 
 /* Those of the exact stage are verdicts of netfilter's. */
@@ -61,6 +63,7 @@ enum cg_slot {
 	SLOT_COUNTER,		/* early: of the rule that drops */
 	SLOT_CTDONE,		/* early: conntrack was asked, and has no entry */
 	SLOT_ICMPERR,
+	SLOT_CTX,		/* early: the context's address, as a number */
 	SLOT_SELF,		/* 1, 2: sent by the helper itself: enum self_kind, 0: no */
 	CG_NSLOTS
 };
@@ -109,6 +112,8 @@ struct flavor_ops {
 	const char *ctx;	/* struct of its context */
 	bool early;
 	bool yields;		/* the module calls it: xtjit_dev.h */
+	/* dst = *(size *)(ptr + off), of a header.  Spoils r0 to r5. */
+	void (*load)(struct cg *g, int size, int dst, int ptr, int off);
 	/* fills struct pkt; falls through with r6 = ctx, or exits */
 	void (*prologue)(struct cg *g);
 	/* r0 of walk -> the hook's verdict, exit */
@@ -128,7 +133,7 @@ extern const struct flavor_ops flavor_netfilter, flavor_hook, flavor_xdp, flavor
 /* A library function, emitted when used. */
 enum cg_lib {
 	LIB_LIMIT, LIB_NTH, LIB_TCPOPT, LIB_TCPMSS, LIB_EVENT,
-	LIB_EXTHDR, LIB_L4, LIB_OWNER, LIB_COMMIT, LIB_CT, CG_NLIB
+	LIB_EXTHDR, LIB_L4, LIB_OWNER, LIB_COMMIT, LIB_CT, LIB_CTX, CG_NLIB
 };
 
 struct cg {
@@ -148,6 +153,7 @@ struct cg {
 	int saved;		/* of them, how many are in use where main is left to go on later */
 	int saves;		/* map for these; -1: none */
 	bool native;		/* there are native slots on some way */
+	bool resumes;		/* main may be called to go on */
 	int frame;
 	bool ctnat;		/* some rule asks for the translation states of ctstate */
 
@@ -159,8 +165,10 @@ struct cg {
 	/* pages: planned before a line is emitted */
 	int npages, page;
 	bool again;			/* walk may ask to be called again */
+	int turns;			/* of the loop that is being emitted */
+	int module_btf;			/* an fd; -1: none of its functions is called */
 	__u32 route;			/* early: label of what follows PREROUTING */
-	__u32 jumps;			/* planning: pending ones in this page */
+	__u32 jumps, insns;		/* planning: pending ones, and size, of this page at most */
 	__u32 walk[CG_MAX_FUNCS];	/* label of each page's function */
 	struct cg_cut {
 		int table;
@@ -180,6 +188,8 @@ static inline bool cg_v6(const struct cg *g)
 
 /* cg_fields.c: which slots are needed, and where they are. 0 or -EOPNOTSUPP. */
 int cg_layout(struct cg *g);
+/* In main: makes struct pkt one that can be passed on, where the kernel minds. */
+void cg_init_frame(struct cg *g);
 
 /* cg_analyse.c: reachability, callers, return slots. */
 int cg_analyse(struct cg *g);
@@ -216,7 +226,7 @@ void cg_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __
 void cg_native_plan(struct cg *g, int table, const struct ir_rule *r);
 void cg_native_match(struct cg *g, const struct cg_table *t, __u32 slot, __u32 miss);
 void cg_native_target(struct cg *g, const struct cg_table *t, __u32 slot);
-/* Creates the map of return slots, if some are in use at a native slot. 0 or a negative errno. */
+/* Creates the map of return slots, if some are in use where main is left. 0 or a negative errno. */
 int cg_native_map(struct cg *g);
 /* r6 is the context: copies return slots from the map, or to it; to @none without (never). */
 void cg_native_restore(struct cg *g, __u32 none);
@@ -240,8 +250,6 @@ void cg_proto6(struct cg *g);
 void cg_mac_source(struct cg *g);
 /* r8 = the type of a looped packet; r3: the first byte of its destination. */
 void cg_looped_type(struct cg *g);
-/* @ptr: an address as a number. */
-void cg_load_addr6(struct cg *g, enum ir_field6 f, int ptr, int off);
 bool cg_wants_ct(const struct cg *g);
 /*
  * What is told by conntrack: r3 is enum ip_conntrack_info, r8 the address of
@@ -250,6 +258,7 @@ bool cg_wants_ct(const struct cg *g);
 void cg_conntrack(struct cg *g, __u32 entry);
 
 /* cg_kernel.c: what is in kernel memory, for programs that see the skb itself (NETFILTER). */
+/* cg_kernel.c: what is in kernel memory. */
 /* dst = *(size *)(ptr + off); @ptr is a number.  Spoils r0 to r5. */
 void kload(struct cg *g, int size, int dst, int ptr, int off);
 /* The same at the offset of a struct's member. */
@@ -258,7 +267,10 @@ void kload_member(struct cg *g, int size, int dst, int ptr, const char *type, co
 void tload(struct cg *g, int size, int dst, int ptr, const char *type, const char *member);
 /* dst = the bit-field @member of @width bits. */
 void kload_bits(struct cg *g, int dst, int ptr, const char *type, const char *member, int width);
-int cg_kernel_id(struct cg *g, const char *func);
+/* fp[@to] = @n bytes at ptr + off, or zeros.  Spoils r0 to r5. */
+void kcopy(struct cg *g, int to, int n, int ptr, int off);
+/* Calls a function of the kernel's or of conntrack's. */
+void cg_kfunc(struct cg *g, const char *func);
 /* Offset in struct nf_conn of @member of the tuple of direction @dir. */
 int cg_ct_tuple(struct cg *g, int dir, const char *member);
 /* How many bytes of a struct nf_conn hold all that rules look at; at most EVENT_CT_MAX. */
@@ -269,10 +281,11 @@ void lib_begin(struct cg *g);
 void lib_ret(struct cg *g, int value);
 
 /*
- * A loop of at most @n turns, which the verifier follows only until nothing new
- * comes of it; its 8 bytes of state are at @off of the stack.  loop_next() goes
- * to @end when there are no more turns; every way out passes loop_end().
- * All spoil r0 to r5.
+ * A loop of at most @n turns; its 8 bytes of state are at @off of the stack.
+ * loop_next() goes to @end when there are no more turns, else r1 is the turn,
+ * from 0 on; every way out passes loop_end().  All spoil r0 to r5.  The verifier
+ * follows it only until nothing new comes of it, but each turn on kernels
+ * without such iterators.
  */
 void loop_begin(struct cg *g, int off, int n);
 void loop_next(struct cg *g, int off, __u32 end);
@@ -303,6 +316,14 @@ void ld_slot(struct cg *g, int dst, enum cg_slot s);
 /* In main, where struct pkt is at the top of the stack: store @src. */
 void set_field(struct cg *g, enum ir_field f, int src);
 void set_slot(struct cg *g, enum cg_slot s, int src);
+/*
+ * The same of what is at @off behind @ptr, by the flavor's load().  @bits: of a
+ * number in network order, 0: a byte.  Nothing where the ruleset has no use for it.
+ */
+void load_field(struct cg *g, enum ir_field f, int size, int ptr, int off, int bits);
+void load_field6(struct cg *g, enum ir_field6 f, int ptr, int off);
+/* Zeroes @size bytes at @slot of struct pkt; -1: there is no such slot. */
+void clear_slot(struct cg *g, short slot, int size);
 
 /* r0 = this CPU's counters; to @none if there are none (never: each CPU has its own). */
 void cg_counters(struct cg *g, const struct table_maps *m, int key_off, __u32 none);

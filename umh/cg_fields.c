@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cg.h"
+#include "kfeat.h"
 
 #define NAT_STATES (XT_CONNTRACK_STATE_SNAT | XT_CONNTRACK_STATE_DNAT)
 
@@ -144,6 +145,8 @@ static void want_early(struct cg *g)
 	want(&g->slot[SLOT_NMATCH]);
 	want(&g->slot[SLOT_MATCHES]);
 	want(&g->slot[SLOT_COUNTER]);
+	if (!kfeat()->casts)
+		want(&g->slot[SLOT_CTX]);
 	if (cg_v6(g)) {
 		want(&g->slot[SLOT_PROTO6]);
 		want(&g->field6[IR6_SADDR]);
@@ -202,6 +205,12 @@ int cg_layout(struct cg *g)
 	return 0;
 }
 
+void cg_init_frame(struct cg *g)
+{
+	for (int i = 0; i < g->frame && !kfeat()->loose_stack; i += 8)
+		sti(&g->e, U64, R10, i - g->frame, 0);
+}
+
 void ld_field(struct cg *g, int dst, enum ir_field f)
 {
 	ld(&g->e, U64, dst, R6, g->field[f]);
@@ -222,4 +231,29 @@ void set_slot(struct cg *g, enum cg_slot s, int src)
 {
 	if (g->slot[s] >= 0)
 		st(&g->e, U64, R10, g->slot[s] - g->frame, src);
+}
+
+void load_field(struct cg *g, enum ir_field f, int size, int ptr, int off, int bits)
+{
+	if (g->field[f] < 0)
+		return;
+	g->fl->load(g, size, R3, ptr, off);
+	if (bits)
+		bswap(&g->e, R3, bits);
+	set_field(g, f, R3);
+}
+
+void load_field6(struct cg *g, enum ir_field6 f, int ptr, int off)
+{
+	for (int i = 0; i < 16 && g->field6[f] >= 0; i += 8) {
+		g->fl->load(g, U64, R3, ptr, off + i);
+		bswap(&g->e, R3, 64);
+		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
+	}
+}
+
+void clear_slot(struct cg *g, short slot, int size)
+{
+	for (int i = 0; i < size && slot >= 0; i += 8)
+		sti(&g->e, U64, R10, slot + i - g->frame, 0);
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "cg.h"
+#include "kfeat.h"
 
 static void plan_slot(struct cg *g, struct cg_table *t, __u32 slot)
 {
@@ -81,12 +82,17 @@ static bool has_native(const struct ir_chain *c)
 	return false;
 }
 
-/* Return slots in use anywhere in a chain that has a native slot. */
+/*
+ * Return slots in use anywhere in a chain that has a native slot; where main may
+ * be left at any turn, all of them.
+ */
 static int levels_in_use(const struct cg *g)
 {
 	const struct cg_table *t = &g->tabs[0];
 	int n = 0;
 
+	if (!kfeat()->iters)
+		return g->levels;
 	for (__u32 i = 0; i < t->norder; i++) {
 		const struct cg_chain *c = &t->chains[t->order[i]];
 		int in_use = c->depth + (c->level >= 0);
@@ -104,7 +110,7 @@ static int saved_size(const struct cg *g)
 
 int cg_native_map(struct cg *g)
 {
-	g->saved = g->native ? levels_in_use(g) : 0;
+	g->saved = g->resumes ? levels_in_use(g) : 0;
 	if (!g->saved)
 		return 0;
 	g->saves = bpf_map_create(BPF_MAP_TYPE_ARRAY, "xtjit_returns", 4, saved_size(g),

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cg.h"
+#include "kfeat.h"
 
 /* Pending jumps that @r leaves behind. */
 static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
@@ -29,6 +30,48 @@ static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
 	if (n && !cg_passes(t, &(struct ir_rule){ .action = r->action, .arg = r->arg }))
 		n--;
 	return n;
+}
+
+/* Instructions of a predicate, at most, of both stages. */
+static __u32 pred_size(const struct ir_pred *p)
+{
+	switch (p->kind) {
+	case IR_P_RANGE:
+	case IR_P_PROTO:
+	case IR_P_TCPOPT:
+	case IR_P_TCPMSS:
+	case IR_P_NTH:
+	case IR_P_RANDOM:
+		return 14;
+	case IR_P_PORTS:
+		return 6 + 2 * 3 * p->nports;
+	case IR_P_FALSE:
+		return 0;
+	default:
+		return 28;
+	}
+}
+
+/* Instructions of a rule, at most; with its places in the list of a page's entries. */
+static __u32 rule_size(const struct ir_rule *r)
+{
+	__u32 n = r->action == IR_A_LOG || r->action == IR_A_REJECT ? 60 : 30;
+
+	for (int i = 0; i < r->npreds; i++)
+		n += pred_size(&r->preds[i]);
+	return n;
+}
+
+/* What comes before the rules. */
+static __u32 start_size(const struct cg *g)
+{
+	return 1000 + (g->fl->early ? 20 * g->facts->nlocal : 0);
+}
+
+static bool page_full(const struct cg *g, const struct cg_table *t, const struct ir_rule *r)
+{
+	return g->jumps + cost(t, r) > CG_PAGE_JUMPS ||
+	       (g->e.no_gotol && g->insns + rule_size(r) > CG_PAGE_INSNS);
 }
 
 __u32 cg_label_in(struct cg *g, int page)
@@ -61,6 +104,7 @@ static void plan_cut(struct cg *g, int table, __u32 chain, __u32 rule)
 	g->places[g->cuts[g->npages - 1].label].entry = true;
 	g->npages++;
 	g->jumps = 0;
+	g->insns = start_size(g);
 }
 
 static void plan_call(struct cg *g, struct cg_table *t, const struct ir_rule *r)
@@ -95,11 +139,12 @@ static void plan_chain(struct cg *g, int table, __u32 ci)
 
 		if (policy ? !go && !me->returns : !go)
 			continue;
-		if (go && g->jumps + cost(t, r) > CG_PAGE_JUMPS)
+		if (go && page_full(g, t, r))
 			plan_cut(g, table, ci, i);
 		if (policy)
 			me->policy = cg_label_in(g, g->npages - 1);
 		g->jumps += cost(t, r);
+		g->insns += rule_size(r);
 		if (cg_calls(r) && !cg_never(r))
 			plan_call(g, t, r);
 		if (g->fl->yields)
@@ -142,6 +187,7 @@ int cg_plan(struct cg *g)
 {
 	g->npages = 1;
 	g->jumps = 0;
+	g->insns = start_size(g);
 	new_label(&g->e);	/* pc 0 is the beginning */
 	g->route = cg_label_in(g, 0);
 	for (int i = 0; i < g->ntabs; i++) {
@@ -157,6 +203,7 @@ int cg_plan(struct cg *g)
 	for (int i = 0; i < g->npages; i++)
 		g->walk[i] = new_label(&g->e);
 	g->again = g->npages > 1 || g->levels || g->native || g->places[g->route].entry;
+	g->resumes = g->fl->yields && (g->native || (g->again && !kfeat()->iters));
 	if (g->e.err)
 		return xt_fail(g->err, g->e.err == -E2BIG ? -EOPNOTSUPP : g->e.err,
 			       "more rules than one program can hold");

@@ -17,35 +17,21 @@ void cg_defaults(struct cg *g)
 {
 	static const enum cg_slot slots[] = { SLOT_FRAGOFF, SLOT_PC, SLOT_SELF };
 
+	cg_init_frame(g);
 	for (unsigned int i = 0; i < sizeof(slots) / sizeof(slots[0]); i++)
-		if (g->slot[slots[i]] >= 0)
-			sti(&g->e, U64, R10, g->slot[slots[i]] - g->frame, 0);
-	for (int i = 0; i < 16; i += 8) {
-		if (g->slot[SLOT_IFACE] >= 0)
-			sti(&g->e, U64, R10, g->slot[SLOT_IFACE] + i - g->frame, 0);
-		if (g->slot[SLOT_OFACE] >= 0)
-			sti(&g->e, U64, R10, g->slot[SLOT_OFACE] + i - g->frame, 0);
-		for (int f = IR6_CTORIGSRC; f < IR6_NFIELDS; f++)
-			if (g->field6[f] >= 0)
-				sti(&g->e, U64, R10, g->field6[f] + i - g->frame, 0);
-	}
+		clear_slot(g, g->slot[slots[i]], 8);
+	clear_slot(g, g->slot[SLOT_IFACE], 16);
+	clear_slot(g, g->slot[SLOT_OFACE], 16);
+	for (int f = IR6_CTORIGSRC; f < IR6_NFIELDS; f++)
+		clear_slot(g, g->field6[f], 16);
 	for (int f = IR_SPORT; f < IR_NFIELDS; f++)
-		if (g->field[f] >= 0 && f != IR_MARK && f != IR_PKTTYPE)
-			sti(&g->e, U64, R10, g->field[f] - g->frame, 0);
+		if (f != IR_MARK && f != IR_PKTTYPE)
+			clear_slot(g, g->field[f], 8);
 }
 
 bool cg_wants_l4(const struct cg *g)
 {
 	return g->slot[SLOT_L4LEN] >= 0;
-}
-
-void cg_load_addr6(struct cg *g, enum ir_field6 f, int ptr, int off)
-{
-	for (int i = 0; i < 16 && g->field6[f] >= 0; i += 8) {
-		kload(g, U64, R3, ptr, off + i);
-		bswap(&g->e, R3, 64);
-		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
-	}
 }
 
 /* ip6_packet_match() */
@@ -112,7 +98,26 @@ void cg_looped_type(struct cg *g)
 	place(e, multicast);
 }
 
-/* r8: the conntrack entry. */
+/* As load_field(), of the conntrack entry in r8. */
+static void ct_field(struct cg *g, enum ir_field f, int size, int off, int bits)
+{
+	if (g->field[f] < 0)
+		return;
+	kload(g, size, R3, R8, off);
+	if (bits)
+		bswap(&g->e, R3, bits);
+	set_field(g, f, R3);
+}
+
+static void ct_field6(struct cg *g, enum ir_field6 f, int off)
+{
+	for (int i = 0; i < 16 && g->field6[f] >= 0; i += 8) {
+		kload(g, U64, R3, R8, off + i);
+		bswap(&g->e, R3, 64);
+		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
+	}
+}
+
 static void ct_tuples(struct cg *g)
 {
 	static const struct {
@@ -135,18 +140,11 @@ static void ct_tuples(struct cg *g)
 	for (int i = 0; i < 4; i++) {
 		int off = cg_ct_tuple(g, addrs[i].dir, addrs[i].member);
 
-		if (cg_v6(g)) {
-			cg_load_addr6(g, addrs[i].field6, R8, off);
-		} else if (g->field[addrs[i].field] >= 0) {
-			kload(g, U32, R3, R8, off);
-			bswap(&g->e, R3, 32);
-			set_field(g, addrs[i].field, R3);
-		}
-		if (g->field[ports[i].field] >= 0) {
-			kload(g, U16, R3, R8, cg_ct_tuple(g, ports[i].dir, ports[i].member));
-			bswap(&g->e, R3, 16);
-			set_field(g, ports[i].field, R3);
-		}
+		if (cg_v6(g))
+			ct_field6(g, addrs[i].field6, off);
+		else
+			ct_field(g, addrs[i].field, U32, off, 32);
+		ct_field(g, ports[i].field, U16, cg_ct_tuple(g, ports[i].dir, ports[i].member), 16);
 	}
 }
 
@@ -192,10 +190,7 @@ static void ct_entry(struct cg *g)
 		alu(e, BPF_OR, R4, R3);
 		set_field(g, IR_CTSTATE, R4);
 	}
-	if (g->field[IR_CTPROTO] >= 0) {
-		kload(g, U8, R3, R8, cg_ct_tuple(g, 0, "dst.protonum"));
-		set_field(g, IR_CTPROTO, R3);
-	}
+	ct_field(g, IR_CTPROTO, U8, cg_ct_tuple(g, 0, "dst.protonum"), 0);
 	ct_tuples(g);
 	ct_expire(g);
 }

@@ -10,6 +10,7 @@
 
 #include "cg.h"
 #include "event.h"
+#include "kfeat.h"
 
 int cg_func_begin(struct cg *g, __u32 label, const char *name, enum cg_proto proto)
 {
@@ -465,7 +466,7 @@ void cg_call_walk(struct cg *g)
 	__u32 resumed = new_label(e);
 	int state = -g->frame - 8;
 
-	if (g->native) {
+	if (g->resumes) {
 		ld(e, U32, R1, R10, g->slot[SLOT_PC] - g->frame);
 		jmpi(e, BPF_JNE, R1, 0, resumed);
 	}
@@ -474,7 +475,7 @@ void cg_call_walk(struct cg *g)
 		return;
 	jmpi(e, BPF_JNE, R0, WALK_AGAIN, done);
 	place(e, resumed);
-	loop_begin(g, state, CG_MAX_TURNS);
+	loop_begin(g, state, kfeat()->iters ? CG_MAX_TURNS : CG_FEW_TURNS);
 	place(e, again);
 	movi(e, R8, WALK_AGAIN);
 	loop_next(g, state, end);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cg.h"
+#include "kfeat.h"
 
 static bool of_conntrack(const struct ir_pred *p)
 {
@@ -28,7 +29,6 @@ void ir_needs(const struct ir_table *t, struct ir_needs *n)
 		for (__u32 i = 0; i < t->chains[c].nrules; i++) {
 			const struct ir_rule *r = &t->chains[c].rules[i];
 
-			n->events |= r->action == IR_A_LOG || r->action == IR_A_REJECT;
 			for (int k = 0; k < r->npreds; k++)
 				n->conntrack |= of_conntrack(&r->preds[k]);
 		}
@@ -54,7 +54,8 @@ int cg_compile(struct cg *g)
 {
 	int err = cg_analyse(g);
 
-	g->saves = -1;
+	g->saves = g->module_btf = -1;
+	g->e.no_gotol = !kfeat()->gotol;
 	if (!err)
 		err = cg_plan(g);
 	if (!err)
@@ -75,6 +76,8 @@ int cg_compile(struct cg *g)
 		err = cg_load(g);
 	if (g->saves >= 0)
 		close(g->saves);
+	if (g->module_btf >= 0)
+		close(g->module_btf);
 	cg_analyse_free(g);
 	free(g->places);
 	emit_free(&g->e);

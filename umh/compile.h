@@ -98,7 +98,6 @@ struct self_entry {
 /* What a table needs of the kernel, besides programs. */
 struct ir_needs {
 	bool conntrack;		/* conntrack must be on in the namespace */
-	bool events;		/* it writes to the ring */
 };
 void ir_needs(const struct ir_table *t, struct ir_needs *n);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,8 +208,29 @@ int daemon_settled(struct xt_err *err)
 	return home_record(lock_fd, err);
 }
 
+/* As sd_notify(3): where systemd started us it waits for this. */
+static void notify(const char *socket_name)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	size_t len = strlen(socket_name);
+	int fd;
+
+	if (!len || len >= sizeof(a.sun_path))
+		return;
+	memcpy(a.sun_path, socket_name, len);
+	if (*socket_name == '@')
+		a.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&a,
+			     offsetof(struct sockaddr_un, sun_path) + len) < 0)
+		xt_log("%s: %s", socket_name, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
 void daemon_ready(void)
 {
+	notify(getenv("NOTIFY_SOCKET") ?: "");
 	if (ready_fd < 0)
 		return;
 	if (write(ready_fd, "r", 1) < 0)

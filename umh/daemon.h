@@ -26,7 +26,7 @@ char *daemon_run_dir(const char *socket);
 int daemon_begin(const char *socket, bool background, struct xt_err *err);
 /* We are where we stay (see home.h): the next helper will be there, too. */
 int daemon_settled(struct xt_err *err);
-/* Lets the parent go. */
+/* Lets the parent go, and tells systemd ($NOTIFY_SOCKET). */
 void daemon_ready(void);
 /* Says why we end, to the log and to whoever started us. */
 void daemon_failed(const char *why);

@@ -398,11 +398,33 @@ void early_close(struct space *s, bool drop)
 		state_each(s->dir, remove_pin, NULL);
 }
 
+void early_disarm(const char *dir)
+{
+	for (int i = 0; i < EARLY_FLAVORS; i++) {
+		int fd = state_get(dir, array_names[i]);
+
+		for (__u32 slot = 0; fd >= 0 && slot < 2; slot++)
+			bpf_map_delete_elem(fd, &slot);
+		if (fd >= 0)
+			close(fd);
+	}
+}
+
 void early_remove(struct space *s)
 {
 	if (s->early)
 		early_devices_close(s->early, true);
 	early_close(s, true);
+}
+
+bool early_runs(const struct space *s, const struct xt_family *f)
+{
+	const struct early *e = s->early;
+
+	for (int i = 0; e && i < EARLY_FLAVORS; i++)
+		if (e->has[family_index(f)][i])
+			return true;
+	return false;
 }
 
 void early_build(struct space *s, const struct xt_family *f, const struct table *t,
@@ -478,7 +500,6 @@ void early_status(struct space *s, FILE *out)
 	static const char *const modes[] = {
 		[ATTACH_NONE] = "none",
 		[ATTACH_XDP] = "XDP",
-		[ATTACH_XDP_GENERIC] = "generic XDP",
 		[ATTACH_TC] = "TC",
 	};
 	struct early *e = s->early;

@@ -79,6 +79,9 @@ bool ext_rule_native(const struct xt_ruleset *rs, const struct ext_env *env, __u
 /* A bit per hook from which rule @r can be reached. */
 __u32 ext_rule_hooks(const struct xt_ruleset *rs, const struct xt_rule *r);
 
+/* True if a rule names users or groups: SO_SET_REPLACE takes those from their own namespace only. */
+bool ext_names_users(const struct xt_ruleset *rs);
+
 /* Adds the predicates of the rule's own selectors: ip_packet_match(), ip6_packet_match(). */
 void lower_base(struct ext_ctx *c);
 

@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 #include "cg.h"
-#include "kbtf.h"
+#include "kfeat.h"
 
 #define SKB(member) ((int)offsetof(struct __sk_buff, member))
 #define RUN(member) ((int)offsetof(struct xtjit_run, member))
@@ -24,26 +24,21 @@ static int header_len(const struct cg *g)
 	return cg_v6(g) ? 40 : 20;
 }
 
-static void load_number(struct cg *g, enum ir_field f, int size, int off, int bits)
+static void load(struct cg *g, int size, int dst, int ptr, int off)
 {
-	if (g->field[f] < 0)
-		return;
-	ld(&g->e, size, R3, R7, l3(g) + off);
-	if (bits)
-		bswap(&g->e, R3, bits);
-	set_field(g, f, R3);
+	ld(&g->e, size, dst, ptr, off);
 }
 
 static void header_ip(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_number(g, IR_SADDR, U32, 12, 32);
-	load_number(g, IR_DADDR, U32, 16, 32);
-	load_number(g, IR_PROTO, U8, 9, 0);
-	load_number(g, IR_DSFIELD, U8, 1, 0);
-	load_number(g, IR_TTL, U8, 8, 0);
-	load_number(g, IR_LEN, U16, 2, 16);
+	load_field(g, IR_SADDR, U32, R7, l3(g) + 12, 32);
+	load_field(g, IR_DADDR, U32, R7, l3(g) + 16, 32);
+	load_field(g, IR_PROTO, U8, R7, l3(g) + 9, 0);
+	load_field(g, IR_DSFIELD, U8, R7, l3(g) + 1, 0);
+	load_field(g, IR_TTL, U8, R7, l3(g) + 8, 0);
+	load_field(g, IR_LEN, U16, R7, l3(g) + 2, 16);
 	if (g->slot[SLOT_FRAGOFF] >= 0) {
 		ld(e, U16, R3, R7, l3(g) + 6);
 		bswap(e, R3, 16);
@@ -59,22 +54,13 @@ static void header_ip(struct cg *g)
 	}
 }
 
-static void addr6(struct cg *g, enum ir_field6 f, int off)
-{
-	for (int i = 0; i < 16 && g->field6[f] >= 0; i += 8) {
-		ld(&g->e, U64, R3, R7, l3(g) + off + i);
-		bswap(&g->e, R3, 64);
-		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
-	}
-}
-
 static void header_ip6(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	addr6(g, IR6_SADDR, 8);
-	addr6(g, IR6_DADDR, 24);
-	load_number(g, IR_TTL, U8, 7, 0);
+	load_field6(g, IR6_SADDR, R7, l3(g) + 8);
+	load_field6(g, IR6_DADDR, R7, l3(g) + 24);
+	load_field(g, IR_TTL, U8, R7, l3(g) + 7, 0);
 	if (g->field[IR_DSFIELD] >= 0) {
 		ld(e, U16, R3, R7, l3(g));
 		bswap(e, R3, 16);
@@ -147,16 +133,24 @@ static void load_run(struct cg *g, int dst)
 	ld(&g->e, U64, dst, R6, SKB(cb[0]));
 }
 
-static void device_name(struct cg *g, enum cg_slot s, int at)
+/* The names are next to each other in both places, and so are copied at once. */
+static void device_names(struct cg *g)
 {
 	struct emit *e = &g->e;
+	bool in = g->slot[SLOT_IFACE] >= 0, out = g->slot[SLOT_OFACE] >= 0;
+	int from = in ? RUN(in) : RUN(out), to = g->slot[in ? SLOT_IFACE : SLOT_OFACE] - g->frame;
+	int n = 16 * (in + out);
 
-	if (g->slot[s] < 0)
+	if (!n)
 		return;
 	load_run(g, R8);
-	for (int i = 0; i < 16; i += 8) {
-		kload(g, U64, R3, R8, at + i);
-		st(e, U64, R10, g->slot[s] + i - g->frame, R3);
+	if (!kfeat()->casts) {
+		kcopy(g, to, n, R8, from);
+		return;
+	}
+	for (int i = 0; i < n; i += 8) {
+		kload(g, U64, R3, R8, from + i);
+		st(e, U64, R10, to + i, R3);
 	}
 }
 
@@ -206,16 +200,18 @@ static void conntrack(struct cg *g)
 	cg_conntrack(g, new_label(e));
 }
 
-/* The module has run a slot: what it was at. */
+/* Called to go on: what it was at. */
 static void resume(struct cg *g, __u32 drop)
 {
 	struct emit *e = &g->e;
 	__u32 first = new_label(e);
 
-	if (!g->native)
+	if (!g->resumes)
 		return;
-	ld(e, U32, R3, R6, SKB(cb[3]));
-	set_slot(g, SLOT_NATIVE, R3);
+	if (g->native) {
+		ld(e, U32, R3, R6, SKB(cb[3]));
+		set_slot(g, SLOT_NATIVE, R3);
+	}
 	ld(e, U32, R3, R6, SKB(cb[2]));
 	set_slot(g, SLOT_PC, R3);
 	if (!g->saved)
@@ -234,8 +230,7 @@ static void meta(struct cg *g)
 		set_field(g, IR_MARK, R3);
 	}
 	pkttype(g);
-	device_name(g, SLOT_IFACE, RUN(in));
-	device_name(g, SLOT_OFACE, RUN(out));
+	device_names(g);
 	mac_source(g);
 	conntrack(g);
 }
@@ -274,32 +269,49 @@ static void prologue(struct cg *g)
 	place(e, go);
 }
 
+/* Leaves with r8: what is to be gone on with. */
+static void leave(struct cg *g, __u32 drop)
+{
+	struct emit *e = &g->e;
+
+	ld(e, U32, R1, R10, g->slot[SLOT_PC] - g->frame);
+	st(e, U32, R6, SKB(cb[2]), R1);
+	if (g->native) {
+		ld(e, U32, R1, R10, g->slot[SLOT_NATIVE] - g->frame);
+		st(e, U32, R6, SKB(cb[3]), R1);
+	}
+	cg_native_save(g, drop);
+	mov(e, R0, R8);
+	exit_(e);
+}
+
 /*
- * The verdict as it is; or on to a native slot.  Too many turns are a drop, as in
- * the other flavors.
+ * The verdict as it is, or on to a native slot.  When the turns of main's loop are
+ * used up the module calls again, where they are few, and else it is a drop, as
+ * in the other flavors.
  */
 static void epilogue(struct cg *g)
 {
 	struct emit *e = &g->e;
-	__u32 done = new_label(e), yield = new_label(e), drop = new_label(e);
+	__u32 done = new_label(e), go_on = new_label(e), drop = new_label(e);
 
-	if (g->native)
-		jmpi(e, BPF_JEQ, R0, WALK_YIELD, yield);
+	if (g->native) {
+		movi32(e, R8, XTJIT_YIELD);
+		jmpi(e, BPF_JEQ, R0, WALK_YIELD, go_on);
+	}
 	jmpi(e, BPF_JNE, R0, WALK_AGAIN, done);
+	if (g->resumes && !kfeat()->iters) {
+		movi32(e, R8, XTJIT_AGAIN);
+		ja(e, go_on);
+	}
 	place(e, drop);
 	movi(e, R0, NF_DROP);
 	place(e, done);
 	exit_(e);
-	if (!g->native)
+	if (!g->resumes)
 		return;
-	place(e, yield);
-	ld(e, U32, R1, R10, g->slot[SLOT_PC] - g->frame);
-	st(e, U32, R6, SKB(cb[2]), R1);
-	ld(e, U32, R1, R10, g->slot[SLOT_NATIVE] - g->frame);
-	st(e, U32, R6, SKB(cb[3]), R1);
-	cg_native_save(g, drop);
-	movi32(e, R0, XTJIT_YIELD);
-	exit_(e);
+	place(e, go_on);
+	leave(g, drop);
 }
 
 /* Nothing needs to be prepared. */
@@ -329,6 +341,7 @@ const struct flavor_ops flavor_hook = {
 	.prog_type = BPF_PROG_TYPE_SCHED_CLS,
 	.ctx = "__sk_buff",
 	.yields = true,
+	.load = load,
 	.prologue = prologue,
 	.epilogue = epilogue,
 	.packet_begin = packet_begin,

@@ -15,26 +15,16 @@
 #define TYPE_NETFILTER 32		/* Linux 6.4 */
 #define ATTACH_NETFILTER 45
 
-static void load_number(struct cg *g, enum ir_field f, int size, int off, int bits)
-{
-	if (g->field[f] < 0)
-		return;
-	kload(g, size, R3, R7, off);
-	if (bits)
-		bswap(&g->e, R3, bits);
-	set_field(g, f, R3);
-}
-
 static void header_ip(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_number(g, IR_SADDR, U32, 12, 32);
-	load_number(g, IR_DADDR, U32, 16, 32);
-	load_number(g, IR_PROTO, U8, 9, 0);
-	load_number(g, IR_DSFIELD, U8, 1, 0);
-	load_number(g, IR_TTL, U8, 8, 0);
-	load_number(g, IR_LEN, U16, 2, 16);
+	load_field(g, IR_SADDR, U32, R7, 12, 32);
+	load_field(g, IR_DADDR, U32, R7, 16, 32);
+	load_field(g, IR_PROTO, U8, R7, 9, 0);
+	load_field(g, IR_DSFIELD, U8, R7, 1, 0);
+	load_field(g, IR_TTL, U8, R7, 8, 0);
+	load_field(g, IR_LEN, U16, R7, 2, 16);
 	if (g->slot[SLOT_FRAGOFF] >= 0) {
 		kload(g, U16, R3, R7, 6);
 		bswap(e, R3, 16);
@@ -54,9 +44,9 @@ static void header_ip6(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	cg_load_addr6(g, IR6_SADDR, R7, 8);
-	cg_load_addr6(g, IR6_DADDR, R7, 24);
-	load_number(g, IR_TTL, U8, 7, 0);
+	load_field6(g, IR6_SADDR, R7, 8);
+	load_field6(g, IR6_DADDR, R7, 24);
+	load_field(g, IR_TTL, U8, R7, 7, 0);
 	if (g->field[IR_DSFIELD] >= 0) {
 		kload(g, U16, R3, R7, 0);
 		bswap(e, R3, 16);
@@ -104,15 +94,8 @@ static void header_l4(struct cg *g)
 		set_field(g, IR_SPORT, R3);
 		set_field(g, IR_ICMP, R3);
 	}
-	if (g->field[IR_DPORT] >= 0) {
-		kload(g, U16, R3, R8, 2);
-		bswap(e, R3, 16);
-		set_field(g, IR_DPORT, R3);
-	}
-	if (g->field[IR_TCPFLAGS] >= 0) {
-		kload(g, U8, R3, R8, 13);
-		set_field(g, IR_TCPFLAGS, R3);
-	}
+	load_field(g, IR_DPORT, U16, R8, 2, 16);
+	load_field(g, IR_TCPFLAGS, U8, R8, 13, 0);
 	ja(e, done);
 	place(e, slow);
 	mov(e, R1, R6);
@@ -311,7 +294,7 @@ static void packet_begin(struct cg *g, int off)
 	movi(e, R2, 0);
 	mov(e, R3, R10);
 	alui(e, BPF_ADD, R3, off);
-	call_kfunc(e, cg_kernel_id(g, "bpf_dynptr_from_skb"));
+	cg_kfunc(g, "bpf_dynptr_from_skb");
 }
 
 static void packet_read(struct cg *g, int off)
@@ -329,6 +312,7 @@ const struct flavor_ops flavor_netfilter = {
 	.prog_type = TYPE_NETFILTER,
 	.attach_type = ATTACH_NETFILTER,
 	.ctx = "bpf_nf_ctx",
+	.load = kload,
 	.prologue = prologue,
 	.epilogue = epilogue,
 	.packet_begin = packet_begin,

@@ -173,16 +173,26 @@ static struct compile_env compile_env(__u64 netns, FILE *listing)
 }
 
 /* The passes change the table in place: they get one of their own. */
-static int compile(const struct gen *g, const struct compile_env *env, struct xt_err *err)
+int gen_exact_ir(const struct gen *g, struct ir_table *t, struct xt_err *err)
 {
-	struct ir_table t = {};
-	int ret = gen_lower(g, &t, err);
+	int ret = gen_lower(g, t, err);
 
 	if (ret)
 		return ret;
-	ret = passes_exact(&t, err);
-	if (!ret)
-		ret = helper.backend->compile(&t, &g->maps, env, err);
+	ret = passes_exact(t, err);
+	if (ret)
+		ir_table_free(t);
+	return ret;
+}
+
+static int compile(const struct gen *g, const struct compile_env *env, struct xt_err *err)
+{
+	struct ir_table t = {};
+	int ret = gen_exact_ir(g, &t, err);
+
+	if (ret)
+		return ret;
+	ret = helper.backend->compile(&t, &g->maps, env, err);
 	ir_table_free(&t);
 	return ret;
 }

@@ -83,6 +83,9 @@ void gen_add(struct gen *g, __u64 id, const struct xt_counters *add);
 bool gen_added(const struct gen *g, __u64 id);
 void gen_inherit_ids(struct gen *g, const struct gen *from);
 
+/* What is compiled for the exact stage; the caller's to ir_table_free(). 0 or a negative errno. */
+int gen_exact_ir(const struct gen *g, struct ir_table *t, struct xt_err *err);
+
 /* The listing of its program, compiled again. */
 int gen_listing(const struct gen *g, __u64 netns, FILE *out, struct xt_err *err);
 

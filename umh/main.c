@@ -285,8 +285,11 @@ static int choose_backend(bool required, struct xt_err *err)
 	struct xt_err why = {};
 	int ret = module_open(&why);
 
-	if (ret == -ENOENT && !required)
+	if (ret == -ENOENT && !required) {
+		if (access("/sys/module/xtjit", F_OK))
+			space_drop_leftovers(state_module_root());
 		return 0;
+	}
 	if (ret)
 		return xt_fail(err, ret, "%s", why.text);
 	helper.backend = &backend_module;
@@ -320,7 +323,7 @@ static int start(const char *socket, bool module, struct xt_err *err)
 	if (!ret)
 		ret = choose_backend(module, err);
 	if (!ret)
-		ret = state_init(socket, err);
+		ret = state_init(module_is_open() ? NULL : socket, err);
 	if (!ret && !module_is_open())
 		ret = open_slow_path(err);
 	if (!ret)

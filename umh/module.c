@@ -52,23 +52,26 @@ static int fetch(struct call *c)
 	return ret ? xt_fail(&c->err, ret, "payload: %s", strerror(-ret)) : 0;
 }
 
-/* A caller that is gone needs no reply. */
+/* A caller that is gone needs no reply.  The kernel's log has our name already. */
 static void reply(struct call *c, int status)
 {
+	static const char name[] = "xtjit: ";
+	size_t len = call_note(c, status);
+	size_t skip = strncmp(c->err.text, name, strlen(name)) ? 0 : strlen(name);
 	struct xtjit_reply r = {
 		.id = c->req.id,
 		.buf = (unsigned long)c->out,
 		.len = status ? 0 : c->out_len,
-		.note = (unsigned long)c->err.text,
-		.note_len = call_note(c, status),
+		.note = (unsigned long)(c->err.text + skip),
+		.note_len = len ? len - skip : 0,
 		.status = status,
 	};
 	int ret = control(XTJIT_REPLY, &r);
 
 	if (ret && ret != -ECANCELED)
 		xt_log("reply to the module: %s", strerror(-ret));
-	if (r.note_len)
-		xt_log("%s", c->err.text);
+	if (len)
+		xt_log("%s", c->err.text + skip);
 }
 
 static void do_request(const struct xtjit_dev_req *r)

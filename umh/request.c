@@ -262,29 +262,34 @@ static void conn_event(struct watch *w, __u32 events)
  * Connections
  */
 
-static bool peer_is_root(int fd)
+/* Its process id; a negative errno if it is not root's. */
+static int root_peer(int fd)
 {
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
 
-	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) && cred.uid == 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+		return -errno;
+	return cred.uid ? -EPERM : cred.pid;
 }
 
 static void listener_event(struct watch *w, __u32 events)
 {
 	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int peer = fd < 0 ? fd : root_peer(fd);
 	struct conn *c;
 
 	(void)events;
 	if (fd < 0)
 		return;
-	c = peer_is_root(fd) && nconns < MAX_CONNS ? calloc(1, sizeof(*c)) : NULL;
+	c = peer >= 0 && nconns < MAX_CONNS ? calloc(1, sizeof(*c)) : NULL;
 	if (!c) {
 		close(fd);
 		return;
 	}
 	c->watch = (struct watch){ .fd = fd, .fn = conn_event };
 	c->call.netns = -1;
+	c->call.peer = peer;
 	c->since = now_ns();
 	c->next = conns;
 	conns = c;

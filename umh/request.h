@@ -16,6 +16,7 @@ struct call {
 	struct xtjit_req req;
 	void *payload;		/* req.len bytes, aligned to 8, and a NUL */
 	int netns;		/* fd */
+	int peer;		/* process id of who asks; 0: not to be seen from here */
 	__u64 cookie;		/* the namespace's */
 	bool device;		/* it came from the module, which knows its id */
 	bool foreign;		/* the namespace belongs to another user namespace than the first */

@@ -14,6 +14,7 @@
 #include "owner.h"
 #include "serve.h"
 #include "status.h"
+#include "users.h"
 
 /* The table that the payload begins with the name of, met.  Or a negative errno. */
 static int find_table(struct call *c, const struct xt_family *f, struct table **t)
@@ -52,6 +53,32 @@ static __u32 early_mode(const struct space *s, const struct call *c)
 	return c->req.early ?: module_is_open() ? s->w->early : helper.early;
 }
 
+/*
+ * net/netfilter/xt_owner.c owner_check(): users and groups may be named only by who
+ * is of the user namespace that the network namespace belongs to.  The kernel's
+ * own ip_tables would look at us instead.
+ */
+static int check_users(struct call *c, const struct xt_family *f, const struct xt_replace_hdr *h,
+		       const void *entries)
+{
+	struct xt_ruleset rs;
+	int of = module_is_open() ? 1 : users_has(c->peer), ret;
+	bool named;
+
+	if (of == 1)
+		return 0;
+	ret = xt_ruleset_decode(&rs, f, h, entries, NULL);
+	if (ret)
+		return ret;
+	named = ext_names_users(&rs);
+	xt_ruleset_free(&rs);
+	if (named && of < 0)
+		return xt_fail(&c->err, -EPERM,
+			       "xtjit: a rule names users, and your user namespace cannot be seen from the helper: %s",
+			       strerror(-of));
+	return named ? -EINVAL : 0;
+}
+
 static int set_replace(struct call *c, const struct xt_family *f)
 {
 	struct xt_replace_hdr h;
@@ -60,6 +87,8 @@ static int set_replace(struct call *c, const struct xt_family *f)
 	int ret;
 
 	ret = xt_replace_parse(f, c->payload, c->req.len, &h, &entries, NULL);
+	if (!ret)
+		ret = check_users(c, f, &h, entries);
 	if (!ret)
 		ret = find_table(c, f, &t);
 	if (!ret)

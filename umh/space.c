@@ -324,5 +324,21 @@ void space_drop_all(void)
 			close(fd);
 		space_close(s, true);
 	}
+	space_drop_leftovers(state_root());
 	state_forget();
+}
+
+static void drop_leftover(const char *dir, const char *name, void *arg)
+{
+	char path[PIN_DIR_MAX];
+
+	(void)arg;
+	state_path(path, dir, "%s", name);
+	early_disarm(path);
+}
+
+void space_drop_leftovers(const char *root)
+{
+	state_each(root, drop_leftover, NULL);
+	state_remove(root);
 }

@@ -55,6 +55,8 @@ void space_recover_all(void);
 void space_tick(void);
 /* Takes everything off and unpins it, of unreached namespaces, too. */
 void space_drop_all(void);
+/* What is pinned below @root, and nobody's any more: of a module that is gone. */
+void space_drop_leftovers(const char *root);
 /* Closes everything, and leaves it in force. */
 void space_exit(void);
 

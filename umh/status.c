@@ -6,7 +6,6 @@
 
 #include "backend.h"
 #include "early.h"
-#include "ext.h"
 #include "helper.h"
 #include "kernel_xt.h"
 #include "module.h"
@@ -111,16 +110,14 @@ int status_text(__u64 cookie, const struct xt_family *f, FILE *out)
 
 static int dump_exact_ir(const struct gen *g, FILE *out, struct xt_err *err)
 {
-	struct ir_table ir = {};
-	int ret = gen_lower(g, &ir, err);
+	struct ir_table ir;
+	int ret = gen_exact_ir(g, &ir, err);
 
 	if (ret)
 		return ret;
-	ret = passes_exact(&ir, err);
-	if (!ret)
-		ir_print(out, &ir);
+	ir_print(out, &ir);
 	ir_table_free(&ir);
-	return ret;
+	return 0;
 }
 
 static int dump_table(const struct space *s, const struct table *t, const struct xtjit_dump *d,

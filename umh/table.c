@@ -220,6 +220,7 @@ int table_flip(struct table *t, struct gen *g, struct xt_err *err)
 int table_install(struct table *t, struct gen *g, struct xt_err *err)
 {
 	struct space *s = t->space;
+	bool early_ran = early_runs(s, t->family);
 	struct early_progs early;
 	int ret;
 
@@ -235,8 +236,8 @@ int table_install(struct table *t, struct gen *g, struct xt_err *err)
 	if (ret)
 		early_build(s, t->family, NULL, NULL, &early);
 	early_start(s, t->family, &early);
-	if (!ret && t->prev)
-		helper.backend->settle();
+	if (!ret && t->prev && (early_ran || !helper.backend->put_waits))
+		grace();
 out:
 	space_conntrack(s, t->family, NULL, NULL);
 	return ret;
@@ -272,7 +273,7 @@ static enum gen_result compile(struct table *t, struct gen *g, struct xt_err *er
 	return res;
 }
 
-static int reply_counters(struct call *c, const struct gen *g)
+int table_reply_counters(struct call *c, const struct gen *g)
 {
 	struct xt_counters *out = call_reply(c, g->ncounters * sizeof(*out));
 
@@ -293,7 +294,7 @@ static int replace_xtjit(struct table *t, struct call *c, struct gen *g)
 		gen_drop(g);
 		return ret;
 	}
-	return reply_counters(c, t->prev);
+	return table_reply_counters(c, t->prev);
 }
 
 static int give(struct table *t, struct call *c, const struct xt_replace_hdr *h,

@@ -88,6 +88,8 @@ int table_add_counters(struct table *t, struct call *c);
 
 /* SO_SET_REPLACE, whoever has it. */
 int table_replace(struct table *t, struct call *c);
+/* Its reply: the counters of the ruleset that was replaced. 0 or -ENOMEM. */
+int table_reply_counters(struct call *c, const struct gen *g);
 
 /* Brings @g (compiled) into force in place of t->cur, which becomes t->prev. */
 int table_install(struct table *t, struct gen *g, struct xt_err *err);

@@ -24,6 +24,7 @@ import tempfile
 import time
 
 import oracle
+import proto
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get('XTJIT_BUILD', os.path.join(ROOT, 'build'))
@@ -35,7 +36,8 @@ class Kernel:
     name = 'kernel'
     real = False		# it is xtjit
     early = 'off'
-    answers = False		# its packets may come a little later
+    module = False		# it is xtjit's
+    answers = False		# its answers may come a little later
     absent = False		# it has no routers
     exact = True		# as ip_tables on what is malformed, too
 
@@ -52,6 +54,9 @@ class Kernel:
 
     def env(self):
         return None
+
+    def idle(self, ns):
+        """Waits until what packets so far have led to in user space is done."""
 
     def close(self):
         pass
@@ -134,6 +139,9 @@ class Module(Helper):
     def env(self):
         return None
 
+    def idle(self, ns):
+        """Nothing is done in user space."""
+
     def close(self):
         pass
 
@@ -165,6 +173,14 @@ class Xtjit(Helper):
         return dict(os.environ, XTJIT_SOCKET=self.base.socket, XTJIT_EARLY=self.early,
                     XTJIT_FALLBACK=self.fallback,
                     XTJIT_HELPER=os.path.join(BUILD, 'xtjitd'))
+
+    def idle(self, ns):
+        """
+        The helper's event loop has turned twice: what was in the ring buffer
+        before, answers and log lines, is sent.
+        """
+        for _ in range(2):
+            proto.exchange(self.base.socket, proto.header(proto.PROC, 5), b'names', [ns.fd])
 
     def close(self):
         """

@@ -46,11 +46,11 @@ def _call(name, *args):
         raise OSError(ctypes.get_errno(), name)
 
 
-def _make(name):
+def _make(name, pid):
     """As `ip netns add` does, which is asked only to set up the folder."""
     path = f'{NAMED}/{name}'
-    if not os.path.ismount(NAMED):
-        run(['ip', 'netns', 'add', name])
+    if pid or not os.path.ismount(NAMED):
+        run(['ip', 'netns', 'attach', name, str(pid)] if pid else ['ip', 'netns', 'add', name])
         return
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444))
 
@@ -63,11 +63,14 @@ def _make(name):
 
 
 class Netns:
-    """`with ns:` moves this thread (and what it starts) into the namespace."""
+    """
+    `with ns:` moves this thread (and what it starts) into the namespace: a new one,
+    or that of process @pid.
+    """
 
-    def __init__(self, tag):
+    def __init__(self, tag, pid=0):
         self.name = unique(tag)
-        _make(self.name)
+        _make(self.name, pid)
         self.fd = os.open(f'{NAMED}/{self.name}', os.O_RDONLY | os.O_CLOEXEC)
         with self, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             raw = s.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)

@@ -24,6 +24,7 @@
 
 #include "blob.h"
 #include "ext.h"
+#include "ir_string.h"
 #include "tap.h"
 
 #define MAX_FIELDS 8
@@ -243,13 +244,12 @@ static bool directive(struct test *t, const char *field, bool *ok)
 /* The rule's text, and the rows of the table that it has, parted by " | ". */
 static char *rule_text(const struct ir_table *ir, const struct ir_rule *r)
 {
-	char *text = NULL, *rows = NULL, *p;
-	size_t len, nrows;
-	FILE *out = open_memstream(&text, &len), *all = open_memstream(&rows, &nrows);
+	char *text = NULL, *rows, *p;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
 
 	ir_print_rule(out, ir, r);
-	ir_print(all, ir);
-	fclose(all);
+	rows = ir_string(ir);
 	for (p = strtok(rows, "\n"); p; p = strtok(NULL, "\n"))
 		if (!strncmp(p, "log ", 4) || !strncmp(p, "limit ", 6) || !strncmp(p, "nth ", 4) ||
 		    !strncmp(p, "slot ", 5))
@@ -264,28 +264,17 @@ static char *rule_text(const struct ir_table *ir, const struct ir_rule *r)
 /* Prints and reads back the table; true if it is the same, and in order. */
 static bool survives(const struct ir_table *ir, struct xt_err *err)
 {
-	char *text[2] = { NULL, NULL };
+	char *text = ir_string(ir), *again;
 	struct ir_table back;
-	size_t len;
-	FILE *f = open_memstream(&text[0], &len);
-	bool same;
+	bool same = false;
 
-	ir_print(f, ir);
-	fclose(f);
-	if (ir_check(ir, err))
-		return false;
-	f = fmemopen(text[0], len, "r");
-	same = !ir_parse(f, &back, err);
-	fclose(f);
-	if (same) {
-		f = open_memstream(&text[1], &len);
-		ir_print(f, &back);
-		fclose(f);
-		same = !strcmp(text[0], text[1]);
+	if (!ir_check(ir, err) && !ir_parse_string(text, &back, err)) {
+		again = ir_string(&back);
+		same = !strcmp(text, again);
+		free(again);
 		ir_table_free(&back);
 	}
-	free(text[0]);
-	free(text[1]);
+	free(text);
 	return same;
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ir_string.h"
 #include "ir_text.h"
 #include "tap.h"
 
@@ -55,37 +56,17 @@ static const char every_form6[] =
 	"  3: ctreplsrc6 == ::1; ctorigdst6 == ::2; ctrepldst6 == ::3 -> next\n"
 	"  4: -> accept\n";
 
-static int parse(const char *text, struct ir_table *t, struct xt_err *err)
-{
-	FILE *in = fmemopen((void *)text, strlen(text), "r");
-	int ret = ir_parse(in, t, err);
-
-	fclose(in);
-	return ret;
-}
-
-static char *print(const struct ir_table *t)
-{
-	char *text = NULL;
-	size_t len;
-	FILE *out = open_memstream(&text, &len);
-
-	ir_print(out, t);
-	fclose(out);
-	return text;
-}
-
 static void test_text(const char *name, const char *text)
 {
 	struct xt_err err = { 0 };
 	struct ir_table t;
 	char *again;
 
-	if (!tap_ok(!parse(text, &t, &err), "%s: is read", name)) {
+	if (!tap_ok(!ir_parse_string(text, &t, &err), "%s: is read", name)) {
 		tap_diag("%s", err.text);
 		return;
 	}
-	again = print(&t);
+	again = ir_string(&t);
 	if (!tap_ok(!strcmp(text, again), "%s: prints the same", name))
 		tap_diag("%s", again);
 	free(again);
@@ -318,8 +299,8 @@ static void test_random(void)
 		char *text;
 
 		any_table(&t);
-		text = print(&t);
-		ok = !parse(text, &back, &err);
+		text = ir_string(&t);
+		ok = !ir_parse_string(text, &back, &err);
 		if (ok) {
 			ok = same_table(&t, &back);
 			ir_table_free(&back);
@@ -367,7 +348,7 @@ static void test_wrong(void)
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		struct xt_err err = { 0 };
 		struct ir_table t;
-		int ret = parse(wrong[i].text, &t, &err);
+		int ret = ir_parse_string(wrong[i].text, &t, &err);
 
 		if (!tap_ok(ret == -EINVAL && err.err == -EINVAL &&
 			    !strncmp(err.text, "line ", 5), "refused: %s", wrong[i].name))
@@ -425,7 +406,7 @@ static void check_one(const char *text, const char *name, const char *why)
 	struct ir_table t;
 	int ret;
 
-	if (parse(text, &t, &err)) {
+	if (ir_parse_string(text, &t, &err)) {
 		tap_ok(false, "check: %s", name);
 		tap_diag("%s", err.text);
 		return;
