@@ -59,7 +59,8 @@ class Router:
     """
 
     def __init__(self, tag, impl, v6, ifs=('eth0', 'eth1'), hosts=(), patient=False):
-        self.impl, self.v6, self.ifs, self.patient = impl, v6, ifs, patient
+        self.impl, self.v6, self.ifs = impl, v6, ifs
+        self.patient = patient and impl.answers
         self.talking = set()	# hosts with packets since the last wait
         self.tool = 'ip6tables-legacy' if v6 else 'iptables-legacy'
         self.ns, self.peer = Netns(tag + 'r'), Netns(tag + 'p')
@@ -250,7 +251,7 @@ class Router:
     def settle(self, quiet=None, limit=4.0):
         """Waits until nothing has moved on any device for @quiet seconds."""
         if quiet is None:
-            quiet = 0.06 if self.impl.real else 0.02
+            quiet = 0.06 if self.impl.answers else 0.02
         end = time.monotonic() + limit
         last, since = None, time.monotonic()
         while time.monotonic() < end:
