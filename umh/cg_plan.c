@@ -10,12 +10,17 @@
 #include <string.h>
 
 #include "cg.h"
+#include "classify.h"
 
 /* Pending jumps that @r leaves behind. */
 static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
 {
 	__u32 n = r->npreds;
 
+	if (r->action == IR_A_LOOKUP)
+		return cg_lookup_cost(&t->ir->groups[r->arg]);
+	if (r->action == IR_A_DISPATCH)
+		return 40;
 	for (int i = 0; i < r->npreds; i++) {
 		if (r->preds[i].kind == IR_P_PORTS)
 			n += r->preds[i].nports * 2;
@@ -63,21 +68,37 @@ static void plan_cut(struct cg *g, int table, __u32 chain, __u32 rule)
 	g->jumps = 0;
 }
 
-static void plan_call(struct cg *g, struct cg_table *t, const struct ir_rule *r)
+/* A label for where each callee comes back to; what a group jumps to does so to its lookup. */
+static void plan_calls(struct cg *g, struct cg_table *t, const struct ir_rule *r)
 {
-	struct cg_chain *to = &t->chains[r->arg];
+	enum ir_action_kind how;
+	__u32 at = 0;
+	int c;
 
-	if (!to->sites) {
-		to->sites = calloc(to->ncallers, sizeof(*to->sites));
-		if (!to->sites) {
-			g->e.err = g->e.err ?: -ENOMEM;
+	while ((c = cg_callee(t, r, &at, &how)) >= 0) {
+		struct cg_chain *to = &t->chains[c];
+
+		if (!to->sites)
+			to->sites = calloc(to->ncallers, sizeof(*to->sites));
+		if (!to->sites || to->nsites >= to->ncallers) {
+			g->e.err = g->e.err ?: to->sites ? -EINVAL : -ENOMEM;
 			return;
 		}
+		to->sites[to->nsites++] = r->action == IR_A_DISPATCH && how == IR_A_JUMP ?
+					  t->resume[r->arg] : label_in(g, g->npages - 1);
 	}
-	if (to->nsites < to->ncallers)
-		to->sites[to->nsites++] = label_in(g, g->npages - 1);
-	else
-		g->e.err = g->e.err ?: -EINVAL;
+}
+
+static void plan_lookup(struct cg *g, struct cg_table *t, __u32 group)
+{
+	__u32 l;
+
+	if (!t->ir->groups[group].resumes)
+		return;
+	l = label_in(g, g->npages - 1);
+	g->places[l].entry = g->places[l].back = true;
+	t->resume[group] = l;
+	g->resumes = true;
 }
 
 static void plan_chain(struct cg *g, int table, __u32 ci)
@@ -100,8 +121,10 @@ static void plan_chain(struct cg *g, int table, __u32 ci)
 		if (policy)
 			me->policy = label_in(g, g->npages - 1);
 		g->jumps += cost(t, r);
-		if (cg_calls(r) && !cg_never(r))
-			plan_call(g, t, r);
+		if (r->action == IR_A_LOOKUP)
+			plan_lookup(g, t, r->arg);
+		if (!cg_never(r))
+			plan_calls(g, t, r);
 		go = cg_passes(t, r);
 	}
 	me->last_page = g->npages - 1;
@@ -154,7 +177,7 @@ int cg_plan(struct cg *g)
 	}
 	for (int i = 0; i < g->npages; i++)
 		g->walk[i] = new_label(&g->e);
-	g->again = g->npages > 1 || g->levels || g->places[g->route].entry;
+	g->again = g->npages > 1 || g->returns || g->resumes || g->places[g->route].entry;
 	if (g->e.err)
 		return xt_fail(g->err, g->e.err == -E2BIG ? -EOPNOTSUPP : g->e.err,
 			       "more rules than one program can hold");

@@ -40,7 +40,7 @@ __u32 cg_pc(const struct cg *g, __u32 label)
 
 void cg_goto(struct cg *g, __u32 label)
 {
-	if (g->places[label].page == g->page) {
+	if (g->places[label].page == g->page && !g->places[label].back) {
 		ja(&g->e, label);
 		return;
 	}
@@ -172,19 +172,10 @@ static void reject_packet(struct cg *g, __u32 with)
 	cg_zero(g);
 }
 
-static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
+void cg_act(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 {
 	struct cg_table *t = &g->tabs[table];
 
-	if (g->fl->early && r->action == IR_A_DROP) {
-		cg_early_drop(g, table, r->counter);
-		return;
-	}
-	if (g->fl->early && (r->action == IR_A_LOG || r->action == IR_A_REJECT)) {
-		cg_zero(g);
-		return;
-	}
-	count(g, table, r->counter);
 	switch (r->action) {
 	case IR_A_NEXT:
 		break;
@@ -216,6 +207,20 @@ static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 	default:
 		g->e.err = g->e.err ?: -EINVAL;
 	}
+}
+
+static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
+{
+	if (g->fl->early && r->action == IR_A_DROP) {
+		cg_early_drop(g, table, r->counter);
+		return;
+	}
+	if (g->fl->early && (r->action == IR_A_LOG || r->action == IR_A_REJECT)) {
+		cg_zero(g);
+		return;
+	}
+	count(g, table, r->counter);
+	cg_act(g, table, ci, r);
 }
 
 /*
@@ -266,6 +271,14 @@ static void rule(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 	__u32 miss = r->npreds ? new_label(&g->e) : 0;
 	bool told = true;
 
+	if (r->action == IR_A_LOOKUP) {
+		cg_lookup(g, table, r->arg);
+		return;
+	}
+	if (r->action == IR_A_DISPATCH) {
+		cg_dispatch(g, table, ci, r->arg);
+		return;
+	}
 	if (g->fl->early)
 		told = preds_early(g, &g->tabs[table], r, miss);
 	else

@@ -75,8 +75,8 @@ int cg_compile(struct cg *g)
 	return err;
 }
 
-int compile_exact(const struct ir_table *t, const struct table_maps *m,
-		  const struct compile_env *env, struct xt_err *err)
+static int exact(const struct ir_table *t, const struct table_maps *m,
+		 const struct compile_env *env, struct xt_err *err)
 {
 	struct cg *g = calloc(1, sizeof(*g));
 	int fd;
@@ -94,4 +94,13 @@ int compile_exact(const struct ir_table *t, const struct table_maps *m,
 	fd = cg_compile(g);
 	free(g);
 	return fd;
+}
+
+/* What no program can hold in groups, one may hold without. */
+int compile_exact(const struct ir_table *t, const struct table_maps *m,
+		  const struct compile_env *env, struct xt_err *err)
+{
+	int fd = exact(t, m, env, err);
+
+	return fd == -EOPNOTSUPP && t->ngroups ? exact(t->plain, m, env, err) : fd;
 }

@@ -24,7 +24,8 @@ struct gen {
 	struct pmem base;	/* see gen_add() */
 	bool decoded;		/* rs and ir are there */
 	struct xt_ruleset rs;
-	struct ir_table ir;	/* as lowered */
+	struct ir_table ir;	/* after the passes */
+	struct ir_table grouped;	/* the same in groups, which is what is compiled */
 	char dir[PIN_DIR_MAX];
 };
 

@@ -83,7 +83,7 @@ static const char *check_pred(const struct ir_table *t, const struct ir_pred *p,
 			return "no such nth";
 		return p->value != t->nths[p->index].every + 1 ? "another nth's period" : NULL;
 	default:
-		return p->kind < IR_NPKINDS ? NULL : "no such predicate";
+		return p->kind < IR_P_BEFORE ? NULL : "no such predicate";
 	}
 }
 
@@ -98,7 +98,7 @@ static const char *check_action(const struct ir_table *t, const struct ir_rule *
 	case IR_A_LOG:
 		return r->arg >= t->nlogs ? "no such log" : NULL;
 	default:
-		return r->action < IR_NACTIONS ? NULL : "no such action";
+		return r->action < IR_A_LOOKUP ? NULL : "no such action";
 	}
 }
 

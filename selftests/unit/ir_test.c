@@ -222,11 +222,11 @@ static void any_chain(struct ir_table *t, struct ir_chain *c)
 		struct ir_rule *r = &c->rules[i];
 
 		r->counter = any(~0u);
-		r->action = prng() % IR_NACTIONS;
+		r->action = prng() % IR_A_LOOKUP;
 		if (r->action >= IR_A_JUMP && r->action <= IR_A_REJECT)
 			r->arg = any(~0u);
 		for (int n = prng() % 5; n > 0; n--)
-			any_pred(t->arena, r, prng() % IR_NPKINDS);
+			any_pred(t->arena, r, prng() % IR_P_BEFORE);
 	}
 }
 
