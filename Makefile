@@ -3,6 +3,7 @@
 
 PREFIX ?= /usr/local
 DESTDIR ?=
+VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 B := build
 V ?= 0
 ifeq ($(V),0)
@@ -89,19 +90,20 @@ bench: setup-test
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)selftests/bench/bench.py
 
+INSTALL_ENV := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' VERSION='$(VERSION)' B='$(B)'
+
 install: all
-	install -D -m 755 $(B)/xtjit $(DESTDIR)$(PREFIX)/bin/xtjit
-	install -D -m 755 $(B)/xtjitd $(DESTDIR)$(PREFIX)/sbin/xtjitd
-	install -D -m 644 $(B)/libxtjit-shim.so $(DESTDIR)$(PREFIX)/lib/xtjit/libxtjit-shim.so
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 umh/man/xtjit.8 umh/man/xtjitd.8
-	install -D -m 644 scripts/xtjit.bash-completion $(DESTDIR)$(PREFIX)/share/bash-completion/completions/xtjit
+	$(Q)$(INSTALL_ENV) package/install put
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/xtjit $(DESTDIR)$(PREFIX)/sbin/xtjitd
-	rm -f $(DESTDIR)$(PREFIX)/lib/xtjit/libxtjit-shim.so
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,xtjit.8 xtjitd.8)
-	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/xtjit
-	-rmdir $(DESTDIR)$(PREFIX)/lib/xtjit
+	$(Q)$(INSTALL_ENV) package/install remove
+
+setup-deb:
+	$(Q)scripts/setup deb
+
+# The packages, in build/deb; from a copy, for debhelper builds in the tree.
+deb: setup-deb
+	$(Q)package/deb '$(B)/deb'
 
 clean:
 	rm -rf $(B)
@@ -112,11 +114,12 @@ help:
 	@echo "make test       everything that can be tested on this machine (root)"
 	@echo "make bench      packets per second next to ip_tables (root)"
 	@echo "make install    to PREFIX [$(PREFIX)] below DESTDIR; make uninstall: the reverse"
+	@echo "make deb        Debian packages xtjit and xtjit-dkms, in build/deb"
 	@echo "make asan       the unit tests with the sanitizers"
 	@echo "make setup      install what is missing, by package; demo and test do so themselves"
 	@echo "make clean      remove build/"
 	@echo "V=1 shows the commands."
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -path $(B)/vm -prune -o -path $(B)/module -prune -o -type f -name '*.d' -print 2>/dev/null)
 
-.PHONY: all tests asan setup setup-test demo test bench install uninstall clean help
+.PHONY: all tests asan setup setup-test setup-deb demo test bench install uninstall deb clean help

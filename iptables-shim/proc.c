@@ -51,7 +51,7 @@ bool proc_file_name(const char *path)
 		return false;
 	for (size_t i = 0; i < N_PROC_FILES; i++)
 		if (!strcmp(base, proc_files[i].name))
-			return true;
+			return !shim_idle();
 	return false;
 }
 
@@ -207,10 +207,17 @@ static FILE *proc_fopen(const char *path, const char *mode)
 	return file;
 }
 
-static mode_t open_mode(int flags, va_list ap)
-{
-	return flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(ap, mode_t) : 0;
-}
+/* The argument behind @flags, which is there only for what may make a file. */
+#define OPEN_MODE(flags) ({						\
+	va_list ap;							\
+	mode_t mode = 0;						\
+									\
+	va_start(ap, flags);						\
+	if ((flags) & O_CREAT || ((flags) & O_TMPFILE) == O_TMPFILE)	\
+		mode = va_arg(ap, mode_t);				\
+	va_end(ap);							\
+	mode;								\
+})
 
 /* May this be an open of one of the files, to read it? */
 static bool ours(const char *path, int flags)
@@ -222,12 +229,8 @@ static bool ours(const char *path, int flags)
 #define OPEN(fn)							\
 SHIM_EXPORT int fn(const char *path, int flags, ...)			\
 {									\
-	va_list ap;							\
-	mode_t mode;							\
+	mode_t mode = OPEN_MODE(flags);					\
 									\
-	va_start(ap, flags);						\
-	mode = open_mode(flags, ap);					\
-	va_end(ap);							\
 	return ours(path, flags) ? proc_open(AT_FDCWD, path, flags) :	\
 				   shim_next()->fn(path, flags, mode);	\
 }
@@ -235,12 +238,8 @@ SHIM_EXPORT int fn(const char *path, int flags, ...)			\
 #define OPENAT(fn)							\
 SHIM_EXPORT int fn(int dir, const char *path, int flags, ...)		\
 {									\
-	va_list ap;							\
-	mode_t mode;							\
+	mode_t mode = OPEN_MODE(flags);					\
 									\
-	va_start(ap, flags);						\
-	mode = open_mode(flags, ap);					\
-	va_end(ap);							\
 	return ours(path, flags) ? proc_open(dir, path, flags) :	\
 				   shim_next()->fn(dir, path, flags, mode); \
 }

@@ -71,6 +71,20 @@ int shim_call(struct client_call *c)
 	return err ? -1 : 0;
 }
 
+bool shim_idle(void)
+{
+	static int idle = -1;
+	int saved = errno;
+
+	if (idle < 0) {
+		const char *dev = getenv(XTJIT_DEV_ENV);
+
+		idle = !shim_checking() && !shim_next()->access(dev ?: XTJIT_DEV, F_OK);
+		errno = saved;
+	}
+	return idle;
+}
+
 /* Is this one of ip_tables' socket options, on a socket of its family? */
 static __u8 family_of(int fd, int level, int optname, bool get)
 {
@@ -86,6 +100,8 @@ static __u8 family_of(int fd, int level, int optname, bool get)
 			   optname == IP6T_SO_GET_REVISION_TARGET))))
 		want = AF_INET6;
 	else
+		return 0;
+	if (shim_idle())
 		return 0;
 	if (shim_next()->getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0)
 		return 0;

@@ -2,7 +2,8 @@
 /*
  * The shim: loaded (LD_PRELOAD) into every process of a script, it answers the
  * socket options and /proc files of ip_tables and ip6_tables by asking the
- * helper.  All other calls go on to the C library as they are.
+ * helper.  All other calls go on to the C library as they are, and these too
+ * where the module is.
  *
  *	shim.c	the socket options, and what all share
  *	proc.c	opens of the /proc files
@@ -25,6 +26,7 @@
 #include <unistd.h>
 
 #include "client.h"
+#include "xtjit_dev.h"
 
 #define SHIM_EXPORT __attribute__((visibility("default")))
 
@@ -55,6 +57,9 @@ const struct shim_next *shim_next(void);
 
 /* A call to the helper, its note printed; as system calls return: 0, or -1 and errno. */
 int shim_call(struct client_call *c);
+
+/* The module is there, and answers itself: nothing is caught. */
+bool shim_idle(void);
 
 /* Under `xtjit check` (XTJIT_CHECK in the environment). */
 bool shim_checking(void);

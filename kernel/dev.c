@@ -106,14 +106,17 @@ static void request_end(struct xtjit_request *r, int status)
 	xtjit_request_put(r);
 }
 
-/* The caller gives up; a reply may have come in between, or have to be waited for. */
-static bool request_give_up(struct xtjit_request *r, int status)
+/*
+ * The caller gives up, unless a reply has come in between.  False: it should
+ * not, for its ruleset is in force; only the @last time it may all the same.
+ */
+static bool request_give_up(struct xtjit_request *r, int status, bool last)
 {
 	bool gone = true;
 
 	mutex_lock(&lock);
 	if (r->state != R_ENDED) {
-		gone = !r->sealed || status == -EINTR;
+		gone = !r->sealed || status == -EINTR || last;
 		if (gone)
 			request_end(r, status);
 	}
@@ -144,6 +147,7 @@ static int wait_turns(struct xtjit_request *r)
 
 int xtjit_request_wait(struct xtjit_request *r)
 {
+	bool last = false;
 	int ret;
 
 	mutex_lock(&lock);
@@ -151,9 +155,8 @@ int xtjit_request_wait(struct xtjit_request *r)
 	list_add_tail(&r->list, &requests);
 	mutex_unlock(&lock);
 	wake_up_interruptible(&readers);
-	do {
-		ret = wait_turns(r);
-	} while (ret && !request_give_up(r, ret));
+	while ((ret = wait_turns(r)) && !request_give_up(r, ret, last))
+		last = true;
 	if (ret == -ETIMEDOUT || ret == -EIO)
 		pr_warn_ratelimited("%s: the helper does not %s\n", current->comm,
 				    ret == -EIO ? "come" : "answer");
@@ -263,6 +266,17 @@ static bool readable(void)
 	return yes;
 }
 
+/* A new fd of the current process's, for @net. */
+static int netns_fd(struct net *net)
+{
+	return open_related_ns(&net->ns, get_net_ns);
+}
+
+static u32 of_initial_user(const struct net *net)
+{
+	return net->user_ns == &init_user_ns;
+}
+
 /* One request; 0: there is none. Locked. */
 static ssize_t take_request(char __user *buf)
 {
@@ -272,8 +286,8 @@ static ssize_t take_request(char __user *buf)
 	if (!r)
 		return 0;
 	out.req = r->req;
-	out.initial_user = r->net->user_ns == &init_user_ns;
-	out.netns = open_related_ns(&r->net->ns, get_net_ns);
+	out.initial_user = of_initial_user(r->net);
+	out.netns = netns_fd(r->net);
 	if (out.netns < 0)
 		return out.netns;
 	/* A bad address: the fd is the helper's to find, as its bug is. */
@@ -413,6 +427,37 @@ static int ioctl_table(unsigned int cmd, void __user *arg)
 	return copy_to_user(arg, &id, sizeof(id)) ? -EFAULT : ret;
 }
 
+/* A reference to it, NULL if there is no such namespace. */
+static struct net *net_by_cookie(u64 cookie)
+{
+	struct net *net, *found = NULL;
+
+	down_read(&net_rwsem);
+	for_each_net(net)
+		if (net->net_cookie == cookie)
+			found = maybe_get_net(net);
+	up_read(&net_rwsem);
+	return found;
+}
+
+static int ioctl_netns(void __user *arg)
+{
+	struct xtjit_netns n;
+	struct net *net;
+
+	if (copy_from_user(&n, arg, sizeof(n)))
+		return -EFAULT;
+	net = net_by_cookie(n.cookie);
+	if (!net)
+		return -ENOENT;
+	n.initial_user = of_initial_user(net);
+	n.netns = netns_fd(net);
+	put_net(net);
+	if (n.netns < 0)
+		return n.netns;
+	return copy_to_user(arg, &n, sizeof(n)) ? -EFAULT : 0;
+}
+
 static long xtjit_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	void __user *p = (void __user *)arg;
@@ -427,6 +472,8 @@ static long xtjit_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case XTJIT_QUERY:
 	case XTJIT_DROP:
 		return ioctl_table(cmd, p);
+	case XTJIT_NETNS:
+		return ioctl_netns(p);
 	default:
 		return -ENOTTY;
 	}

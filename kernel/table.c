@@ -335,13 +335,15 @@ static void table_drop(struct xtjit_table **where)
 	table_free(t);
 }
 
-static void table_switch(struct xtjit_table *t, struct xtjit_rules *rs)
+static void table_switch(struct xtjit_table *t, struct xtjit_rules *rs, bool grace)
 {
 	struct xtjit_place at = table_place(t);
 	struct xtjit_rules *old;
 
 	old = rcu_replace_pointer(t->rules, rs, lockdep_is_held(&xtjit_tables_lock));
 	xtjit_hook_wait();
+	if (grace)
+		synchronize_rcu_expedited();
 	rules_free(old, &at);
 }
 
@@ -365,7 +367,7 @@ static int commit(struct xtjit_commit *c, struct net *net)
 	if (ret)
 		goto err;
 	if (*where) {
-		table_switch(*where, rs);
+		table_switch(*where, rs, c->flags & XTJIT_COMMIT_GRACE);
 	} else {
 		t = table_new(&at, rs);
 		if (IS_ERR(t)) {

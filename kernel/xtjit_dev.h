@@ -20,6 +20,8 @@
  *                   log.
  *   XTJIT_QUERY     what is in force in a table.
  *   XTJIT_DROP      a table and its hooks are gone; -ENOENT if there is none.
+ *   XTJIT_NETNS     an fd of a namespace that is known by its cookie; -ENOENT if
+ *                   it is gone.
  *
  * A request that was read and not replied when its reader closed the device is
  * given to the next reader, with the same id.  A request whose caller is gone
@@ -82,6 +84,7 @@ struct xtjit_slot {
 
 enum xtjit_commit_flags {
 	XTJIT_COMMIT_EMPTY = 1,	/* nothing but ACCEPT policies: rmmod may drop it */
+	XTJIT_COMMIT_GRACE = 2,	/* wait for an RCU grace period, too */
 };
 
 /*
@@ -116,11 +119,18 @@ struct xtjit_table_id {
 	__u64 gen;		/* out: of the last COMMIT; 0: none is in force */
 };
 
+struct xtjit_netns {
+	__u64 cookie;		/* SO_NETNS_COOKIE */
+	__s32 netns;		/* out: a new fd (O_CLOEXEC) */
+	__u32 initial_user;	/* out: as in struct xtjit_dev_req */
+};
+
 #define XTJIT_PAYLOAD	_IOW('x', 1, struct xtjit_payload)
 #define XTJIT_REPLY	_IOW('x', 2, struct xtjit_reply)
 #define XTJIT_COMMIT	_IOWR('x', 3, struct xtjit_commit)
 #define XTJIT_QUERY	_IOWR('x', 4, struct xtjit_table_id)
 #define XTJIT_DROP	_IOW('x', 5, struct xtjit_table_id)
+#define XTJIT_NETNS	_IOWR('x', 6, struct xtjit_netns)
 
 /*
  * The call of a table's program, at each of its hooks.  skb->data is the

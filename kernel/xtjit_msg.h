@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The protocol between those who catch iptables' socket options (the shim, the
- * module), the command xtjit, and the helper xtjitd.
+ * The protocol of the helper xtjitd with those who ask it: the shim, which
+ * catches iptables' socket options, and the command xtjit.
  *
  * One connection carries one exchange: a request and its reply.  On the unix
  * socket (SOCK_STREAM) the request's first byte carries, as SCM_RIGHTS, one fd
@@ -24,6 +24,8 @@
  *   STATUS         nothing                        text
  *   ADOPT RELEASE  a table's name, "" for all     text
  *   DUMP           struct xtjit_dump              text
+ *   EARLY          nothing: .early is to be the   nothing
+ *                  namespace's mode (module only)
  *
  * Names and texts have no NUL.  Of GET_ENTRIES' argument only the header comes,
  * as the rest is for the answer; who catches the call checks that its length
@@ -53,6 +55,7 @@ enum xtjit_op {
 	XTJIT_OP_ADOPT,
 	XTJIT_OP_RELEASE,
 	XTJIT_OP_DUMP,
+	XTJIT_OP_EARLY,
 };
 
 /* What the caller's environment asks for rulesets set by this request. */
@@ -79,7 +82,7 @@ struct xtjit_req {
 	__u8 early;		/* enum xtjit_early */
 	__u8 fallback;		/* enum xtjit_fallback */
 	__u8 reserved;
-	__u32 uid;		/* the caller's effective ids, for the log */
+	__u32 uid;		/* the caller's effective ids, as it says: not relied on */
 	__u32 gid;
 	__u64 len;
 };
@@ -114,5 +117,6 @@ _Static_assert(sizeof(struct xtjit_dump) == 40, "dump request");
 #define XTJIT_EARLY_ENV		"XTJIT_EARLY"		/* off, on, eager */
 #define XTJIT_FALLBACK_ENV	"XTJIT_FALLBACK"	/* kernel, refuse */
 #define XTJIT_HELPER_ENV	"XTJIT_HELPER"		/* path of xtjitd */
+#define XTJIT_DEV_ENV		"XTJIT_DEV"		/* path of the module's device */
 
 #endif

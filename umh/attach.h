@@ -20,7 +20,7 @@
  */
 int attach_nf(int prog, int nfproto, int hook, int prio, int *got, struct xt_err *err);
 
-enum attach_mode { ATTACH_NONE, ATTACH_XDP, ATTACH_XDP_GENERIC, ATTACH_TC };
+enum attach_mode { ATTACH_NONE, ATTACH_XDP, ATTACH_TC };
 
 /*
  * XDP: native mode only.  The link's fd, or a negative errno: -EBUSY if the

@@ -11,11 +11,12 @@
  * calls, r9 skb (or end of data); of walk and its library: r6 pkt, r7 ctx,
  * r8 packet length, r9 this CPU's counters.
  *
- * walk returns 0: drop, 1: accept (the early stage: 0: up, 1: drop), or 2: to be
- * called again, to go on at pkt.pc.  That is how a chain with several callers
+ * walk returns enum walk_end; WALK_AGAIN is how a chain with several callers
  * returns (a jump back to one of them would be a loop to the verifier), and how
  * the rules go on in another page: pages are what walk is cut into where it is
- * larger than the verifier's 8192 pending jumps allow.
+ * larger than the verifier's 8192 pending jumps allow.  WALK_YIELD leaves main,
+ * too: the module runs a native slot, and calls main again, which then takes the
+ * same way as for WALK_AGAIN.
  */
 #ifndef XTJIT_CG_H
 #define XTJIT_CG_H
@@ -30,7 +31,18 @@
 #define CG_MAX_TABLES	8
 #define CG_PAGE_JUMPS	6000	/* pending jumps in one page */
 #define CG_MAX_TURNS	(1 << 20)	/* calls of walk for one packet */
+#define CG_FEW_TURNS	64		/* of main, where each is verified on its own */
+#define CG_PAGE_INSNS	16000		/* in one page, where jumps are of 16 bits */
 #define CG_MATCHES	24	/* counters an early program can remember */
+
+/* Those of the exact stage are verdicts of netfilter's. */
+enum walk_end {
+	WALK_DROP = 0,		/* early: up */
+	WALK_ACCEPT = 1,	/* early: drop */
+	WALK_AGAIN = 2,		/* walk is to be called again, to go on at pkt.pc */
+	WALK_QUEUE = 3,
+	WALK_YIELD = 4,		/* pkt.pc is where to go on after slot pkt.native */
+};
 
 /* Slots of struct pkt besides the IR's fields; 8 bytes unless said. */
 enum cg_slot {
@@ -43,6 +55,7 @@ enum cg_slot {
 	SLOT_IFACE,		/* 16 bytes: the in device's name */
 	SLOT_OFACE,
 	SLOT_PC,
+	SLOT_NATIVE,		/* cb[3] of the module's */
 	SLOT_EVENT,		/* 48 bytes: the fixed part of struct event */
 	SLOT_SCRATCH,		/* 64 bytes for the library's functions */
 	SLOT_NMATCH,
@@ -51,6 +64,7 @@ enum cg_slot {
 	SLOT_CTDONE,		/* early: conntrack was asked, and has no entry */
 	SLOT_ICMPERR,
 	SLOT_BEST,		/* of a group, until its dispatch */
+	SLOT_CTX,		/* early: the context's address, as a number */
 	SLOT_SELF,		/* 1, 2: sent by the helper itself: enum self_kind, 0: no */
 	CG_NSLOTS
 };
@@ -91,7 +105,8 @@ struct cg_table {
 	__u32 *order;		/* reachable chains, callers first */
 	__u32 norder;
 	__u32 accept, tail;	/* early: labels of what follows ACCEPT, DROP */
-	__u32 *resume;		/* by group: label of the lookup, to be done again */
+	__u32 *resume;		/* by native slot: label of where it goes on */
+	__u32 *relook;		/* by group: label of the lookup, to be done again */
 };
 
 struct flavor_ops {
@@ -99,18 +114,29 @@ struct flavor_ops {
 	int prog_type, attach_type;
 	const char *ctx;	/* struct of its context */
 	bool early;
+	bool yields;		/* the module calls it: xtjit_dev.h */
+	/* dst = *(size *)(ptr + off), of a header.  Spoils r0 to r5. */
+	void (*load)(struct cg *g, int size, int dst, int ptr, int off);
 	/* fills struct pkt; falls through with r6 = ctx, or exits */
 	void (*prologue)(struct cg *g);
 	/* r0 of walk -> the hook's verdict, exit */
 	void (*epilogue)(struct cg *g);
+	/*
+	 * In library functions, for what is not in linear memory: packet_begin()
+	 * once, its 16 bytes of state at @off of the stack; then packet_read() of r2
+	 * bytes into r1, from offset r4 of the network header on.  Bytes that are not
+	 * there are 0, or not written.  Spoil r0 to r5.
+	 */
+	void (*packet_begin)(struct cg *g, int off);
+	void (*packet_read)(struct cg *g, int off);
 };
 
-extern const struct flavor_ops flavor_netfilter, flavor_xdp, flavor_tc;
+extern const struct flavor_ops flavor_netfilter, flavor_hook, flavor_xdp, flavor_tc;
 
 /* A library function, emitted when used. */
 enum cg_lib {
 	LIB_LIMIT, LIB_NTH, LIB_TCPOPT, LIB_TCPMSS, LIB_EVENT,
-	LIB_EXTHDR, LIB_L4, LIB_OWNER, LIB_COMMIT, LIB_CT, CG_NLIB
+	LIB_EXTHDR, LIB_L4, LIB_OWNER, LIB_COMMIT, LIB_CT, LIB_CTX, CG_NLIB
 };
 
 struct cg {
@@ -127,7 +153,12 @@ struct cg {
 	short field[IR_NFIELDS], field6[IR6_NFIELDS], slot[CG_NSLOTS];
 	short ret;		/* return slots: pc values, 4 bytes each */
 	int levels;
+	int saved;		/* of them, how many are in use where main is left to go on later */
+	int saves;		/* map for these; -1: none */
+	bool native;		/* there are native slots on some way */
+	bool resumes;		/* main may be called to go on */
 	int frame;
+	bool ctnat;		/* some rule asks for the translation states of ctstate */
 
 	struct cg_func funcs[CG_MAX_FUNCS];
 	int nfuncs;
@@ -137,9 +168,11 @@ struct cg {
 	/* pages: planned before a line is emitted */
 	int npages, page;
 	bool again;			/* walk may ask to be called again */
-	bool returns, resumes;		/* what for: chains with several callers, groups */
+	bool returns, relooks;		/* what for: chains with several callers, groups */
+	int turns;			/* of the loop that is being emitted */
+	int module_btf;			/* an fd; -1: none of its functions is called */
 	__u32 route;			/* early: label of what follows PREROUTING */
-	__u32 jumps;			/* planning: pending ones in this page */
+	__u32 jumps, insns;		/* planning: pending ones, and size, of this page at most */
 	__u32 walk[CG_MAX_FUNCS];	/* label of each page's function */
 	struct cg_cut {
 		int table;
@@ -160,6 +193,8 @@ static inline bool cg_v6(const struct cg *g)
 
 /* cg_fields.c: which slots are needed, and where they are. 0 or -EOPNOTSUPP. */
 int cg_layout(struct cg *g);
+/* In main: makes struct pkt one that can be passed on, where the kernel minds. */
+void cg_init_frame(struct cg *g);
 
 /* cg_analyse.c: reachability, callers, return slots. */
 int cg_analyse(struct cg *g);
@@ -178,6 +213,8 @@ bool cg_passes(const struct cg_table *t, const struct ir_rule *r);
 
 /* cg_plan.c: which rule goes into which page; all labels that cross pages. */
 int cg_plan(struct cg *g);
+/* A new label, which is to be placed in that page. */
+__u32 cg_label_in(struct cg *g, int page);
 
 /* cg_walk.c: the rules, as one or more functions. */
 void cg_walk(struct cg *g);
@@ -196,13 +233,28 @@ void cg_act(struct cg *g, int table, __u32 ci, const struct ir_rule *r);
 void cg_lookup(struct cg *g, int table, __u32 group);
 void cg_dispatch(struct cg *g, int table, __u32 ci, __u32 group);
 void cg_before(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss);
-/* Pending jumps that these leave behind. */
+/* Pending jumps that a lookup leaves behind; instructions of it, or of the dispatch, at most. */
 __u32 cg_lookup_cost(const struct ir_group *g);
+__u32 cg_group_size(const struct ir_group *g, bool lookup);
 /* Offset in struct pkt of a group's best value, behind which there is from. */
 short cg_best(const struct cg *g, const struct cg_table *t, const struct ir_group *gr);
 
 /* cg_pred.c: falls through if @p holds, goes to @miss if not. */
 void cg_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss);
+
+/*
+ * cg_native.c: native slots, where the flavor yields.  The labels where they go
+ * on are planned rule by rule; what the module keeps, in cb, and what is kept in
+ * a map while it runs a slot, are restored after the prologue.
+ */
+void cg_native_plan(struct cg *g, int table, const struct ir_rule *r);
+void cg_native_match(struct cg *g, const struct cg_table *t, __u32 slot, __u32 miss);
+void cg_native_target(struct cg *g, const struct cg_table *t, __u32 slot);
+/* Creates the map of return slots, if some are in use where main is left. 0 or a negative errno. */
+int cg_native_map(struct cg *g);
+/* r6 is the context: copies return slots from the map, or to it; to @none without (never). */
+void cg_native_restore(struct cg *g, __u32 none);
+void cg_native_save(struct cg *g, __u32 none);
 
 /* cg_lib.c */
 __u32 cg_lib(struct cg *g, enum cg_lib l);	/* its label, to be called */
@@ -212,7 +264,25 @@ void cg_lib_early(struct cg *g, enum cg_lib l);	/* cg_early.c: those of the earl
 /* Adds a function that begins here. */
 int cg_func_begin(struct cg *g, __u32 label, const char *name, enum cg_proto proto);
 
+/* cg_skb.c: what the flavors of the exact stage have in common, in their prologues. */
+/* Zeroes what is not set for every packet. */
+void cg_defaults(struct cg *g);
+bool cg_wants_l4(const struct cg *g);
+/* IPv6: r8 is the number of the first header; the last one's goes to its slot, its place to r8. */
+void cg_proto6(struct cg *g);
+/* The Ethernet source address; r9: the address of the skb. */
+void cg_mac_source(struct cg *g);
+/* r8 = the type of a looped packet; r3: the first byte of its destination. */
+void cg_looped_type(struct cg *g);
+bool cg_wants_ct(const struct cg *g);
+/*
+ * What is told by conntrack: r3 is enum ip_conntrack_info, r8 the address of
+ * the entry, or 0.  The label @entry is placed where direction and state are set.
+ */
+void cg_conntrack(struct cg *g, __u32 entry);
+
 /* cg_kernel.c: what is in kernel memory, for programs that see the skb itself (NETFILTER). */
+/* cg_kernel.c: what is in kernel memory. */
 /* dst = *(size *)(ptr + off); @ptr is a number.  Spoils r0 to r5. */
 void kload(struct cg *g, int size, int dst, int ptr, int off);
 /* The same at the offset of a struct's member. */
@@ -221,7 +291,10 @@ void kload_member(struct cg *g, int size, int dst, int ptr, const char *type, co
 void tload(struct cg *g, int size, int dst, int ptr, const char *type, const char *member);
 /* dst = the bit-field @member of @width bits. */
 void kload_bits(struct cg *g, int dst, int ptr, const char *type, const char *member, int width);
-int cg_kernel_id(struct cg *g, const char *func);
+/* fp[@to] = @n bytes at ptr + off, or zeros.  Spoils r0 to r5. */
+void kcopy(struct cg *g, int to, int n, int ptr, int off);
+/* Calls a function of the kernel's or of conntrack's. */
+void cg_kfunc(struct cg *g, const char *func);
 /* Offset in struct nf_conn of @member of the tuple of direction @dir. */
 int cg_ct_tuple(struct cg *g, int dir, const char *member);
 /* How many bytes of a struct nf_conn hold all that rules look at; at most EVENT_CT_MAX. */
@@ -230,14 +303,13 @@ void cg_lib_kernel(struct cg *g, enum cg_lib l);
 /* Parts of library functions. */
 void lib_begin(struct cg *g);
 void lib_ret(struct cg *g, int value);
-void lib_dynptr(struct cg *g, int off);
-void lib_dynptr_read(struct cg *g, int off);
 
 /*
- * A loop of at most @n turns, which the verifier follows only until nothing new
- * comes of it; its 8 bytes of state are at @off of the stack.  loop_next() goes
- * to @end when there are no more turns; every way out passes loop_end().
- * All spoil r0 to r5.
+ * A loop of at most @n turns; its 8 bytes of state are at @off of the stack.
+ * loop_next() goes to @end when there are no more turns, else r1 is the turn,
+ * from 0 on; every way out passes loop_end().  All spoil r0 to r5.  The verifier
+ * follows it only until nothing new comes of it, but each turn on kernels
+ * without such iterators.
  */
 void loop_begin(struct cg *g, int off, int n);
 void loop_next(struct cg *g, int off, __u32 end);
@@ -273,6 +345,14 @@ void ld_slot(struct cg *g, int dst, enum cg_slot s);
 /* In main, where struct pkt is at the top of the stack: store @src. */
 void set_field(struct cg *g, enum ir_field f, int src);
 void set_slot(struct cg *g, enum cg_slot s, int src);
+/*
+ * The same of what is at @off behind @ptr, by the flavor's load().  @bits: of a
+ * number in network order, 0: a byte.  Nothing where the ruleset has no use for it.
+ */
+void load_field(struct cg *g, enum ir_field f, int size, int ptr, int off, int bits);
+void load_field6(struct cg *g, enum ir_field6 f, int ptr, int off);
+/* Zeroes @size bytes at @slot of struct pkt; -1: there is no such slot. */
+void clear_slot(struct cg *g, short slot, int size);
 
 /* r0 = this CPU's counters; to @none if there are none (never: each CPU has its own). */
 void cg_counters(struct cg *g, const struct table_maps *m, int key_off, __u32 none);

@@ -49,6 +49,7 @@ bool cg_passes(const struct cg_table *t, const struct ir_rule *r)
 	switch (r->action) {
 	case IR_A_NEXT:
 	case IR_A_LOG:
+	case IR_A_NATIVE:
 	case IR_A_LOOKUP:
 	case IR_A_DISPATCH:
 		return true;
@@ -217,8 +218,8 @@ static int analyse_table(struct cg *g, struct cg_table *t)
 
 	t->chains = calloc(n + 1, sizeof(*t->chains));
 	t->order = calloc(n + 1, sizeof(*t->order));
-	t->resume = calloc(t->ir->ngroups + 1, sizeof(*t->resume));
-	if (!stack || !reached || !t->chains || !t->order || !t->resume)
+	t->relook = calloc(t->ir->ngroups + 1, sizeof(*t->relook));
+	if (!stack || !reached || !t->chains || !t->order || !t->relook)
 		goto out;
 	for (int h = 0; h < XT_HOOKS; h++)
 		if (t->ir->base_chain[h] >= 0) {
@@ -274,5 +275,6 @@ void cg_analyse_free(struct cg *g)
 		free(t->chains);
 		free(t->order);
 		free(t->resume);
+		free(t->relook);
 	}
 }

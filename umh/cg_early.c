@@ -307,7 +307,6 @@ static void lib_commit(struct cg *g)
 	loop_begin(g, -16, CG_MATCHES);
 	place(e, top);
 	loop_next(g, -16, end);
-	ld(e, U32, R1, R0, 0);
 	ld(e, U32, R2, R6, g->slot[SLOT_NMATCH]);
 	jmp(e, BPF_JGE, R1, R2, end);
 	jmpi(e, BPF_JGE, R1, CG_MATCHES, end);
@@ -403,10 +402,10 @@ static void lib_ct(struct cg *g)
 	mov(e, R4, R10);
 	alui(e, BPF_ADD, R4, opts);
 	movi(e, R5, 12);
-	call_kfunc(e, cg_kernel_id(g, xdp ? "bpf_xdp_ct_lookup" : "bpf_skb_ct_lookup"));
+	cg_kfunc(g, xdp ? "bpf_xdp_ct_lookup" : "bpf_skb_ct_lookup");
 	jmpi(e, BPF_JEQ, R0, 0, none);
 	mov(e, R1, R0);
-	call_kfunc(e, cg_kernel_id(g, "bpf_ct_release"));
+	cg_kfunc(g, "bpf_ct_release");
 	place(e, unknown);
 	lib_ret(g, 0);
 	place(e, none);
@@ -416,9 +415,23 @@ static void lib_ct(struct cg *g)
 	lib_ret(g, 1);
 }
 
+/*
+ * The context's address, for kernels on which it cannot be cast: memory that the
+ * verifier does not track makes it a number.
+ */
+static void lib_ctx(struct cg *g)
+{
+	lib_begin(g);
+	st(&g->e, U64, R6, g->slot[SLOT_CTX], R7);
+	lib_ret(g, 0);
+}
+
 void cg_lib_early(struct cg *g, enum cg_lib l)
 {
 	switch (l) {
+	case LIB_CTX:
+		lib_ctx(g);
+		break;
 	case LIB_COMMIT:
 		lib_commit(g);
 		break;

@@ -4,10 +4,14 @@
  */
 #include <errno.h>
 #include <linux/netfilter.h>
+#include <linux/netfilter/xt_conntrack.h>
 #include <string.h>
 
 #include "cg.h"
 #include "classify.h"
+#include "kfeat.h"
+
+#define NAT_STATES (XT_CONNTRACK_STATE_SNAT | XT_CONNTRACK_STATE_DNAT)
 
 static void want(short *slot)
 {
@@ -22,6 +26,13 @@ static void want_l4(struct cg *g)
 	want(&g->slot[SLOT_FRAGOFF]);
 	if (cg_v6(g))
 		want(&g->slot[SLOT_PROTO6]);
+}
+
+/* Where the module is, there is nothing that the helper sends. */
+static void want_self(struct cg *g)
+{
+	if (!g->fl->yields)
+		want(&g->slot[SLOT_SELF]);
 }
 
 static void want_field(struct cg *g, int f)
@@ -39,7 +50,7 @@ static void want_field(struct cg *g, int f)
 		break;
 	}
 	if (f >= IR_CT)
-		want(&g->slot[SLOT_SELF]);
+		want_self(g);
 	if (f > IR_CTSTATE)
 		want(&g->field[IR_CT]);
 }
@@ -49,13 +60,15 @@ static void want_pred(struct cg *g, const struct ir_pred *p)
 	switch (p->kind) {
 	case IR_P_RANGE:
 		want_field(g, p->field);
+		if (p->field == IR_CTSTATE && (p->mask & NAT_STATES))
+			g->ctnat = true;
 		break;
 	case IR_P_ADDR6:
 	case IR_P_RANGE6:
 		want(&g->field6[p->field]);
 		if (p->field >= IR6_CTORIGSRC) {
 			want(&g->field[IR_CT]);
-			want(&g->slot[SLOT_SELF]);
+			want_self(g);
 		}
 		break;
 	case IR_P_PROTO:
@@ -80,7 +93,7 @@ static void want_pred(struct cg *g, const struct ir_pred *p)
 		break;
 	case IR_P_OWNER:
 		want(&g->slot[SLOT_SCRATCH]);
-		want(&g->slot[SLOT_SELF]);
+		want_self(g);
 		break;
 	}
 }
@@ -127,7 +140,7 @@ static void want_rule(struct cg *g, const struct ir_table *t, const struct ir_ru
 		want_pred(g, &r->preds[i]);
 	if (!g->fl->early && (r->action == IR_A_LOG || r->action == IR_A_REJECT)) {
 		want(&g->slot[SLOT_EVENT]);
-		want(&g->slot[SLOT_SELF]);
+		want_self(g);
 	}
 }
 
@@ -169,6 +182,8 @@ static void want_early(struct cg *g)
 	want(&g->slot[SLOT_NMATCH]);
 	want(&g->slot[SLOT_MATCHES]);
 	want(&g->slot[SLOT_COUNTER]);
+	if (!kfeat()->casts)
+		want(&g->slot[SLOT_CTX]);
 	if (cg_v6(g)) {
 		want(&g->slot[SLOT_PROTO6]);
 		want(&g->field6[IR6_SADDR]);
@@ -198,6 +213,8 @@ int cg_layout(struct cg *g)
 	want(&g->slot[SLOT_PKTLEN]);
 	if (g->again)
 		want(&g->slot[SLOT_PC]);
+	if (g->native)
+		want(&g->slot[SLOT_NATIVE]);
 	if (g->fl->early)
 		want_early(g);
 	for (int t = 0; t < g->ntabs; t++)
@@ -225,6 +242,12 @@ int cg_layout(struct cg *g)
 	return 0;
 }
 
+void cg_init_frame(struct cg *g)
+{
+	for (int i = 0; i < g->frame && !kfeat()->loose_stack; i += 8)
+		sti(&g->e, U64, R10, i - g->frame, 0);
+}
+
 void ld_field(struct cg *g, int dst, enum ir_field f)
 {
 	ld(&g->e, U64, dst, R6, g->field[f]);
@@ -245,4 +268,29 @@ void set_slot(struct cg *g, enum cg_slot s, int src)
 {
 	if (g->slot[s] >= 0)
 		st(&g->e, U64, R10, g->slot[s] - g->frame, src);
+}
+
+void load_field(struct cg *g, enum ir_field f, int size, int ptr, int off, int bits)
+{
+	if (g->field[f] < 0)
+		return;
+	g->fl->load(g, size, R3, ptr, off);
+	if (bits)
+		bswap(&g->e, R3, bits);
+	set_field(g, f, R3);
+}
+
+void load_field6(struct cg *g, enum ir_field6 f, int ptr, int off)
+{
+	for (int i = 0; i < 16 && g->field6[f] >= 0; i += 8) {
+		g->fl->load(g, U64, R3, ptr, off + i);
+		bswap(&g->e, R3, 64);
+		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
+	}
+}
+
+void clear_slot(struct cg *g, short slot, int size)
+{
+	for (int i = 0; i < size && slot >= 0; i += 8)
+		sti(&g->e, U64, R10, slot + i - g->frame, 0);
 }

@@ -2,14 +2,16 @@
 /*
  * Programs of type NETFILTER: the packet is a struct sk_buff that they can
  * read but not as packet memory; linear data is read through bpf_rdonly_cast(),
- * which costs nothing, the rest through a dynptr.
+ * which costs nothing.
  */
 #include <errno.h>
 #include <linux/netfilter/xt_owner.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cg.h"
 #include "kbtf.h"
+#include "kfeat.h"
 
 #define OPTIONS_LOOP (-40)	/* of the stack */
 
@@ -27,16 +29,42 @@ static int member(struct cg *g, const char *type, const char *name)
 	return need(g, kbtf_offset(type, name), name);
 }
 
+void kcopy(struct cg *g, int to, int n, int ptr, int off)
+{
+	struct emit *e = &g->e;
+
+	mov(e, R3, ptr);
+	if (off)
+		alui(e, BPF_ADD, R3, off);
+	mov(e, R1, R10);
+	alui(e, BPF_ADD, R1, to);
+	movi(e, R2, n);
+	call_helper(e, BPF_FUNC_probe_read_kernel);
+}
+
+/* A copy of it, below struct pkt and the state of a loop: not for library functions. */
+static void kload_copy(struct cg *g, int size, int dst, int ptr, int off)
+{
+	int n = size == U8 ? 1 : size == U16 ? 2 : size == U32 ? 4 : 8;
+
+	kcopy(g, -g->frame - 16, n, ptr, off);
+	ld(&g->e, size, dst, R10, -g->frame - 16);
+}
+
 /* Any 16 bytes can be read from what is said to be an IPv6 address. */
 void kload(struct cg *g, int size, int dst, int ptr, int off)
 {
 	struct emit *e = &g->e;
 
+	if (!kfeat()->casts) {
+		kload_copy(g, size, dst, ptr, off);
+		return;
+	}
 	mov(e, R1, ptr);
 	if (off)
 		alui(e, BPF_ADD, R1, off);
 	movi32(e, R2, need(g, kbtf_struct("in6_addr"), "struct in6_addr"));
-	call_kfunc(e, cg_kernel_id(g, "bpf_rdonly_cast"));
+	cg_kfunc(g, "bpf_rdonly_cast");
 	ld(e, size, dst, R0, 0);
 }
 
@@ -55,9 +83,17 @@ void kload_bits(struct cg *g, int dst, int ptr, const char *type, const char *na
 	alui(&g->e, BPF_AND, dst, (1 << width) - 1);
 }
 
-int cg_kernel_id(struct cg *g, const char *func)
+/* Conntrack's, where that is a module, are those of one BTF more. */
+void cg_kfunc(struct cg *g, const char *func)
 {
-	return need(g, kbtf_func(func), func);
+	int fd, id = need(g, kbtf_kfunc(func, &fd), func);
+
+	call_kfunc(&g->e, id, fd >= 0);
+	if (fd < 0)
+		return;
+	if (g->module_btf >= 0)
+		close(g->module_btf);
+	g->module_btf = fd;
 }
 
 int cg_ct_tuple(struct cg *g, int dir, const char *name)
@@ -86,11 +122,16 @@ static void iter(struct cg *g, int off, const char *func)
 {
 	mov(&g->e, R1, R10);
 	alui(&g->e, BPF_ADD, R1, off);
-	call_kfunc(&g->e, cg_kernel_id(g, func));
+	cg_kfunc(g, func);
 }
 
 void loop_begin(struct cg *g, int off, int n)
 {
+	g->turns = n;
+	if (!kfeat()->iters) {
+		sti(&g->e, U64, R10, off, 0);
+		return;
+	}
 	movi(&g->e, R2, 0);
 	movi(&g->e, R3, n);
 	iter(g, off, "bpf_iter_num_new");
@@ -98,13 +139,25 @@ void loop_begin(struct cg *g, int off, int n)
 
 void loop_next(struct cg *g, int off, __u32 end)
 {
-	iter(g, off, "bpf_iter_num_next");
-	jmpi(&g->e, BPF_JEQ, R0, 0, end);
+	struct emit *e = &g->e;
+
+	if (kfeat()->iters) {
+		iter(g, off, "bpf_iter_num_next");
+		jmpi(e, BPF_JEQ, R0, 0, end);
+		ld(e, U32, R1, R0, 0);
+		return;
+	}
+	ld(e, U64, R1, R10, off);
+	jmpi(e, BPF_JGE, R1, g->turns, end);
+	mov(e, R2, R1);
+	alui(e, BPF_ADD, R2, 1);
+	st(e, U64, R10, off, R2);
 }
 
 void loop_end(struct cg *g, int off)
 {
-	iter(g, off, "bpf_iter_num_destroy");
+	if (kfeat()->iters)
+		iter(g, off, "bpf_iter_num_destroy");
 }
 
 /* r6 = pkt, r7 = ctx; leaves with 0 if there is no pkt. */
@@ -126,29 +179,6 @@ void lib_ret(struct cg *g, int value)
 	exit_(&g->e);
 }
 
-/* A dynptr of the packet, from the network header, at @off (16 bytes) of the stack. */
-void lib_dynptr(struct cg *g, int off)
-{
-	struct emit *e = &g->e;
-
-	ld(e, U64, R1, R7, 8);
-	movi(e, R2, 0);
-	mov(e, R3, R10);
-	alui(e, BPF_ADD, R3, off);
-	call_kfunc(e, cg_kernel_id(g, "bpf_dynptr_from_skb"));
-}
-
-/* bpf_dynptr_read(r1, r2, dynptr at @off, r4): the caller has set r1, r2, r4; r0 is 0 or negative. */
-void lib_dynptr_read(struct cg *g, int off)
-{
-	struct emit *e = &g->e;
-
-	mov(e, R3, R10);
-	alui(e, BPF_ADD, R3, off);
-	movi(e, R5, 0);
-	call_helper(e, BPF_FUNC_dynptr_read);
-}
-
 /*
  * The TCP options into SCRATCH, their length into r8 (1..40); returns 2 for a
  * header that is not whole, 0 for one without options.
@@ -163,13 +193,13 @@ static void read_options(struct cg *g)
 	jmpi(e, BPF_JGE, R1, 20, ok);
 	lib_ret(g, 2);
 	place(e, ok);
-	lib_dynptr(g, -16);
+	g->fl->packet_begin(g, -16);
 	mov(e, R1, R6);
 	alui(e, BPF_ADD, R1, buf);
 	movi(e, R2, 1);
 	ld_slot(g, R4, SLOT_L4OFF);
 	alui(e, BPF_ADD, R4, 12);
-	lib_dynptr_read(g, -16);
+	g->fl->packet_read(g, -16);
 	ld(e, U8, R8, R6, buf);
 	alui(e, BPF_RSH, R8, 4);
 	alui(e, BPF_AND, R8, 15);
@@ -195,7 +225,7 @@ static void read_options(struct cg *g)
 	mov(e, R2, R8);
 	ld_slot(g, R4, SLOT_L4OFF);
 	alui(e, BPF_ADD, R4, 20);
-	lib_dynptr_read(g, -16);
+	g->fl->packet_read(g, -16);
 }
 
 /*

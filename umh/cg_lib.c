@@ -20,6 +20,7 @@ static const struct {
 	[LIB_OWNER] = { "owner", CG_CTX_PKT_3 },
 	[LIB_COMMIT] = { "commit", CG_CTX_PKT },
 	[LIB_CT] = { "ct", CG_CTX_PKT },
+	[LIB_CTX] = { "ctx", CG_CTX_PKT },
 };
 
 __u32 cg_lib(struct cg *g, enum cg_lib l)
@@ -145,6 +146,7 @@ static void one(struct cg *g, enum cg_lib l)
 		break;
 	case LIB_COMMIT:
 	case LIB_CT:
+	case LIB_CTX:
 		cg_lib_early(g, l);
 		break;
 	default:

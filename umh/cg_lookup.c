@@ -51,6 +51,21 @@ __u32 cg_lookup_cost(const struct ir_group *g)
 	return n;
 }
 
+__u32 cg_group_size(const struct ir_group *g, bool lookup)
+{
+	__u32 n = 60;
+
+	if (!lookup)
+		return n + g->nacts * 80;
+	for (__u32 i = 0; i < g->nfamilies; i++) {
+		const struct cl_family *f = &g->families[i];
+
+		n += 20 + f->nconds * 50 +
+		     f->ntables * (50 + f->nparts * 8 + f->nwords * 10 + f->depth * 10);
+	}
+	return n;
+}
+
 /* Where a part is in struct pkt. */
 static short part_slot(const struct cg *g, const struct cl_part *p)
 {
@@ -556,7 +571,7 @@ void cg_lookup(struct cg *g, int table, __u32 group)
 			x[hot + n++].f = &gr->families[i];
 	if (gr->resumes) {
 		sti(e, U32, R6, l.from, 0);
-		place(e, t->resume[group]);
+		place(e, t->relook[group]);
 	}
 	sti(e, U32, R6, l.best, -1);
 	if (hot) {
@@ -611,7 +626,7 @@ static void jump(struct lookup *l, const struct cl_act *a, __u32 group)
 	struct cg_chain *to = &l->t->chains[a->arg];
 
 	if (to->level >= 0)
-		sti(&g->e, U32, R6, g->ret + to->level * 4, cg_pc(g, l->t->resume[group]));
+		sti(&g->e, U32, R6, g->ret + to->level * 4, cg_pc(g, l->t->relook[group]));
 	to->nsites++;
 	cg_goto(g, to->label);
 }
@@ -637,7 +652,7 @@ static void leaf(struct lookup *l, int table, __u32 ci, __u32 group, const struc
 	}
 	cg_act(g, table, ci, &(struct ir_rule){ .action = a->action, .arg = a->arg });
 	if (a->on)
-		cg_again(g, l->t->resume[group]);
+		cg_again(g, l->t->relook[group]);
 }
 
 /* r4 is one of the acts lo..hi. */

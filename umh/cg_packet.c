@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Functions that read the packet through a dynptr: events for the helper,
+ * Functions that read the packet as the flavor can: events for the helper,
  * IPv6 extension headers, and ports that are not in linear memory.
  */
 #include <errno.h>
@@ -242,7 +242,7 @@ static void lib_event(struct cg *g)
 	event_mac(g);
 	event_owner(g);
 	event_csum(g);
-	lib_dynptr(g, -16);
+	g->fl->packet_begin(g, -16);
 	ld_slot(g, R2, SLOT_PKTLEN);
 	jmpi(e, BPF_JLE, R2, EVENT_DATA_MAX, fits);
 	movi(e, R2, EVENT_DATA_MAX);
@@ -251,7 +251,7 @@ static void lib_event(struct cg *g)
 	mov(e, R1, R8);
 	alui(e, BPF_ADD, R1, EV(data));
 	movi(e, R4, 0);
-	lib_dynptr_read(g, -16);
+	g->fl->packet_read(g, -16);
 	mov(e, R1, R8);
 	movi(e, R2, 0);
 	call_helper(e, BPF_FUNC_ringbuf_submit);
@@ -265,13 +265,13 @@ static void lib_l4(struct cg *g)
 	__u32 out = new_label(e);
 
 	lib_begin(g);
-	lib_dynptr(g, -16);
+	g->fl->packet_begin(g, -16);
 	sti(e, U64, R10, -24, 0);
 	mov(e, R1, R10);
 	alui(e, BPF_ADD, R1, -24);
 	movi(e, R2, 4);
 	ld_slot(g, R4, SLOT_L4OFF);
-	lib_dynptr_read(g, -16);
+	g->fl->packet_read(g, -16);
 	for (int i = 0; i < 3; i++) {
 		static const enum ir_field f[] = { IR_SPORT, IR_DPORT, IR_ICMP };
 
@@ -289,7 +289,7 @@ static void lib_l4(struct cg *g)
 		movi(e, R2, 1);
 		ld_slot(g, R4, SLOT_L4OFF);
 		alui(e, BPF_ADD, R4, 13);
-		lib_dynptr_read(g, -16);
+		g->fl->packet_read(g, -16);
 		ld(e, U8, R1, R10, -24);
 		st(e, U64, R6, g->field[IR_TCPFLAGS], R1);
 	}
@@ -320,7 +320,7 @@ static void lib_exthdr(struct cg *g)
 	__u32 read = new_label(e), first = new_label(e), out = new_label(e);
 
 	lib_begin(g);
-	lib_dynptr(g, -16);
+	g->fl->packet_begin(g, -16);
 	ld_slot(g, R8, SLOT_PROTO6);
 	loop_begin(g, -40, MAX_EXTHDRS);
 	place(e, top);
@@ -347,7 +347,7 @@ static void lib_exthdr(struct cg *g)
 	mov(e, R1, R10);
 	alui(e, BPF_ADD, R1, -24);
 	ld_slot(g, R4, SLOT_L4OFF);
-	lib_dynptr_read(g, -16);
+	g->fl->packet_read(g, -16);
 	jmpi(e, BPF_JEQ, R8, IPPROTO_FRAGMENT, frag);
 	ld(e, U8, R1, R10, -23);
 	jmpi(e, BPF_JEQ, R8, IPPROTO_AH, auth);

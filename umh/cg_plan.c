@@ -11,6 +11,7 @@
 
 #include "cg.h"
 #include "classify.h"
+#include "kfeat.h"
 
 /* Pending jumps that @r leaves behind. */
 static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
@@ -36,7 +37,52 @@ static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
 	return n;
 }
 
-static __u32 label_in(struct cg *g, int page)
+/* Instructions of a predicate, at most, of both stages. */
+static __u32 pred_size(const struct ir_pred *p)
+{
+	switch (p->kind) {
+	case IR_P_RANGE:
+	case IR_P_PROTO:
+	case IR_P_TCPOPT:
+	case IR_P_TCPMSS:
+	case IR_P_NTH:
+	case IR_P_RANDOM:
+		return 14;
+	case IR_P_PORTS:
+		return 6 + 2 * 3 * p->nports;
+	case IR_P_FALSE:
+		return 0;
+	default:
+		return 28;
+	}
+}
+
+/* Instructions of a rule, at most; with its places in the list of a page's entries. */
+static __u32 rule_size(const struct cg_table *t, const struct ir_rule *r)
+{
+	__u32 n;
+
+	if (r->action == IR_A_LOOKUP || r->action == IR_A_DISPATCH)
+		return cg_group_size(&t->ir->groups[r->arg], r->action == IR_A_LOOKUP);
+	n = r->action == IR_A_LOG || r->action == IR_A_REJECT ? 60 : 30;
+	for (int i = 0; i < r->npreds; i++)
+		n += pred_size(&r->preds[i]);
+	return n;
+}
+
+/* What comes before the rules. */
+static __u32 start_size(const struct cg *g)
+{
+	return 1000 + (g->fl->early ? 20 * g->facts->nlocal : 0);
+}
+
+static bool page_full(const struct cg *g, const struct cg_table *t, const struct ir_rule *r)
+{
+	return g->jumps + cost(t, r) > CG_PAGE_JUMPS ||
+	       (g->e.no_gotol && g->insns + rule_size(t, r) > CG_PAGE_INSNS);
+}
+
+__u32 cg_label_in(struct cg *g, int page)
 {
 	__u32 l = new_label(&g->e);
 
@@ -62,10 +108,11 @@ static void plan_cut(struct cg *g, int table, __u32 chain, __u32 rule)
 		g->e.err = g->e.err ?: -E2BIG;
 		return;
 	}
-	g->cuts[g->npages - 1] = (struct cg_cut){ table, chain, rule, label_in(g, g->npages) };
+	g->cuts[g->npages - 1] = (struct cg_cut){ table, chain, rule, cg_label_in(g, g->npages) };
 	g->places[g->cuts[g->npages - 1].label].entry = true;
 	g->npages++;
 	g->jumps = 0;
+	g->insns = start_size(g);
 }
 
 /* A label for where each callee comes back to; what a group jumps to does so to its lookup. */
@@ -85,7 +132,7 @@ static void plan_calls(struct cg *g, struct cg_table *t, const struct ir_rule *r
 			return;
 		}
 		to->sites[to->nsites++] = r->action == IR_A_DISPATCH && how == IR_A_JUMP ?
-					  t->resume[r->arg] : label_in(g, g->npages - 1);
+					  t->relook[r->arg] : cg_label_in(g, g->npages - 1);
 	}
 }
 
@@ -95,10 +142,10 @@ static void plan_lookup(struct cg *g, struct cg_table *t, __u32 group)
 
 	if (!t->ir->groups[group].resumes)
 		return;
-	l = label_in(g, g->npages - 1);
+	l = cg_label_in(g, g->npages - 1);
 	g->places[l].entry = g->places[l].back = true;
-	t->resume[group] = l;
-	g->resumes = true;
+	t->relook[group] = l;
+	g->relooks = true;
 }
 
 static void plan_chain(struct cg *g, int table, __u32 ci)
@@ -109,22 +156,25 @@ static void plan_chain(struct cg *g, int table, __u32 ci)
 	bool go = true;
 
 	me->first_page = g->npages - 1;
-	me->label = label_in(g, g->npages - 1);
+	me->label = cg_label_in(g, g->npages - 1);
 	for (__u32 i = 0; i < c->nrules; i++) {
 		const struct ir_rule *r = &c->rules[i];
 		bool policy = c->hook >= 0 && i == c->nrules - 1;
 
 		if (policy ? !go && !me->returns : !go)
 			continue;
-		if (go && g->jumps + cost(t, r) > CG_PAGE_JUMPS)
+		if (go && page_full(g, t, r))
 			plan_cut(g, table, ci, i);
 		if (policy)
-			me->policy = label_in(g, g->npages - 1);
+			me->policy = cg_label_in(g, g->npages - 1);
 		g->jumps += cost(t, r);
+		g->insns += rule_size(t, r);
 		if (r->action == IR_A_LOOKUP)
 			plan_lookup(g, t, r->arg);
 		if (!cg_never(r))
 			plan_calls(g, t, r);
+		if (g->fl->yields)
+			cg_native_plan(g, table, r);
 		go = cg_passes(t, r);
 	}
 	me->last_page = g->npages - 1;
@@ -163,13 +213,14 @@ int cg_plan(struct cg *g)
 {
 	g->npages = 1;
 	g->jumps = 0;
+	g->insns = start_size(g);
 	new_label(&g->e);	/* pc 0 is the beginning */
-	g->route = label_in(g, 0);
+	g->route = cg_label_in(g, 0);
 	for (int i = 0; i < g->ntabs; i++) {
 		struct cg_table *t = &g->tabs[i];
 
-		t->accept = label_in(g, 0);
-		t->tail = label_in(g, 0);
+		t->accept = cg_label_in(g, 0);
+		t->tail = cg_label_in(g, 0);
 		if (g->fl->early && t->ir->base_chain[NF_INET_PRE_ROUTING] >= 0)
 			g->places[g->route].entry = true;
 		for (__u32 k = 0; !g->e.err && k < t->norder; k++)
@@ -177,7 +228,9 @@ int cg_plan(struct cg *g)
 	}
 	for (int i = 0; i < g->npages; i++)
 		g->walk[i] = new_label(&g->e);
-	g->again = g->npages > 1 || g->returns || g->resumes || g->places[g->route].entry;
+	g->again = g->npages > 1 || g->returns || g->relooks || g->native ||
+		   g->places[g->route].entry;
+	g->resumes = g->fl->yields && (g->native || (g->again && !kfeat()->iters));
 	if (g->e.err)
 		return xt_fail(g->err, g->e.err == -E2BIG ? -EOPNOTSUPP : g->e.err,
 			       "more rules than one program can hold");

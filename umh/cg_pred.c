@@ -302,6 +302,8 @@ static void pred_owner(struct cg *g, const struct ir_pred *p, __u32 miss)
 	struct emit *e = &g->e;
 	const struct ir_owner *o = &p->owner;
 
+	if (g->fl->yields)		/* the module has the kernel's own */
+		e->err = e->err ?: -EOPNOTSUPP;
 	mov(e, R1, R7);
 	mov(e, R2, R6);
 	ldimm64(e, R3, (__u64)o->uid_min << 32 | o->uid_max);
@@ -364,6 +366,9 @@ static void pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p
 		break;
 	case IR_P_OWNER:
 		pred_owner(g, p, miss);
+		break;
+	case IR_P_NATIVE:
+		cg_native_match(g, t, p->index, miss);
 		break;
 	case IR_P_FALSE:	/* inverted: always */
 		break;

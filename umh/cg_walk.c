@@ -10,6 +10,7 @@
 
 #include "cg.h"
 #include "event.h"
+#include "kfeat.h"
 
 int cg_func_begin(struct cg *g, __u32 label, const char *name, enum cg_proto proto)
 {
@@ -27,10 +28,15 @@ int cg_func_begin(struct cg *g, __u32 label, const char *name, enum cg_proto pro
 	return g->nfuncs++;
 }
 
+static void leave_walk(struct cg *g, enum walk_end end)
+{
+	movi(&g->e, R0, end);
+	exit_(&g->e);
+}
+
 void cg_zero(struct cg *g)
 {
-	movi(&g->e, R0, 0);
-	exit_(&g->e);
+	leave_walk(g, WALK_DROP);
 }
 
 __u32 cg_pc(const struct cg *g, __u32 label)
@@ -50,8 +56,7 @@ void cg_goto(struct cg *g, __u32 label)
 void cg_again(struct cg *g, __u32 label)
 {
 	sti(&g->e, U32, R6, g->slot[SLOT_PC], cg_pc(g, label));
-	movi(&g->e, R0, 2);
-	exit_(&g->e);
+	leave_walk(g, WALK_AGAIN);
 }
 
 void cg_counters(struct cg *g, const struct table_maps *m, int key_off, __u32 none)
@@ -95,8 +100,7 @@ static void leave(struct cg *g, struct cg_table *t, __u32 ci)
 	} else {
 		ld(&g->e, U32, R1, R6, g->ret + me->level * 4);
 		st(&g->e, U32, R6, g->slot[SLOT_PC], R1);
-		movi(&g->e, R0, 2);
-		exit_(&g->e);
+		leave_walk(g, WALK_AGAIN);
 	}
 }
 
@@ -134,6 +138,8 @@ static void event(struct cg *g, const void *head, size_t len)
 	struct emit *e = &g->e;
 	__u64 w[6] = { 0 };
 
+	if (g->fl->yields)		/* the module has the kernel's own */
+		e->err = e->err ?: -EOPNOTSUPP;
 	__builtin_memcpy(w, head, len);
 	for (int i = 0; i < 6; i++) {
 		ldimm64(e, R1, w[i]);
@@ -172,6 +178,13 @@ static void reject_packet(struct cg *g, __u32 with)
 	cg_zero(g);
 }
 
+/* What the early stage cannot do. */
+static bool leaves_early(const struct ir_rule *r)
+{
+	return r->action == IR_A_LOG || r->action == IR_A_REJECT || r->action == IR_A_NATIVE ||
+	       r->action == IR_A_QUEUE;
+}
+
 void cg_act(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 {
 	struct cg_table *t = &g->tabs[table];
@@ -184,8 +197,12 @@ void cg_act(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 			cg_goto(g, t->accept);
 			break;
 		}
-		movi(&g->e, R0, 1);
-		exit_(&g->e);
+		leave_walk(g, WALK_ACCEPT);
+		break;
+	case IR_A_QUEUE:
+		if (!g->fl->yields)
+			g->e.err = g->e.err ?: -EOPNOTSUPP;
+		leave_walk(g, WALK_QUEUE);
 		break;
 	case IR_A_DROP:
 	case IR_A_DEFER:
@@ -204,6 +221,9 @@ void cg_act(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 	case IR_A_REJECT:
 		reject_packet(g, r->arg);
 		break;
+	case IR_A_NATIVE:
+		cg_native_target(g, t, r->arg);
+		break;
 	default:
 		g->e.err = g->e.err ?: -EINVAL;
 	}
@@ -215,7 +235,7 @@ static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 		cg_early_drop(g, table, r->counter);
 		return;
 	}
-	if (g->fl->early && (r->action == IR_A_LOG || r->action == IR_A_REJECT)) {
+	if (g->fl->early && leaves_early(r)) {
 		cg_zero(g);
 		return;
 	}
@@ -225,12 +245,12 @@ static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 
 /*
  * Evaluating it has an effect, be it on a packet that a later predicate of the
- * rule does not match: a bucket, a count, a hotdrop.
+ * rule does not match: a bucket, a count, a hotdrop; anything, by the kernel's own.
  */
 static bool has_effect(const struct ir_pred *p)
 {
 	return p->kind == IR_P_LIMIT || p->kind == IR_P_NTH || p->kind == IR_P_TCPOPT ||
-	       p->kind == IR_P_TCPMSS;
+	       p->kind == IR_P_TCPMSS || p->kind == IR_P_NATIVE;
 }
 
 /*
@@ -372,8 +392,7 @@ static void base_chains(struct cg *g)
 		cg_goto(g, t->chains[t->ir->base_chain[h]].label);
 		place(e, not);
 	}
-	movi(e, R0, 1);
-	exit_(e);
+	leave_walk(g, WALK_ACCEPT);
 }
 
 static void page_start(struct cg *g)
@@ -449,20 +468,29 @@ static void call_page(struct cg *g, int page)
 	call_label(e, g->walk[page]);
 }
 
-/* The first call mostly has the verdict.  r8 keeps the answer over the loop. */
+/*
+ * The first call mostly has the verdict; it is left out where the module has run
+ * a slot.  r8 keeps the answer over the loop.
+ */
 void cg_call_walk(struct cg *g)
 {
 	struct emit *e = &g->e;
 	__u32 done = new_label(e), again = new_label(e), end = new_label(e), next = new_label(e);
+	__u32 resumed = new_label(e);
 	int state = -g->frame - 8;
 
+	if (g->resumes) {
+		ld(e, U32, R1, R10, g->slot[SLOT_PC] - g->frame);
+		jmpi(e, BPF_JNE, R1, 0, resumed);
+	}
 	call_page(g, 0);
 	if (!g->again)
 		return;
-	jmpi(e, BPF_JNE, R0, 2, done);
-	loop_begin(g, state, CG_MAX_TURNS);
+	jmpi(e, BPF_JNE, R0, WALK_AGAIN, done);
+	place(e, resumed);
+	loop_begin(g, state, kfeat()->iters ? CG_MAX_TURNS : CG_FEW_TURNS);
 	place(e, again);
-	movi(e, R8, 2);
+	movi(e, R8, WALK_AGAIN);
 	loop_next(g, state, end);
 	ld(e, U32, R1, R10, g->slot[SLOT_PC] - g->frame);
 	alui(e, BPF_RSH, R1, 24);
@@ -476,7 +504,7 @@ void cg_call_walk(struct cg *g)
 	}
 	ja(e, end);
 	place(e, next);
-	jmpi(e, BPF_JEQ, R0, 2, again);
+	jmpi(e, BPF_JEQ, R0, WALK_AGAIN, again);
 	mov(e, R8, R0);
 	place(e, end);
 	loop_end(g, state);

@@ -66,7 +66,7 @@ bool cl_barrier(const struct ir_rule *r)
 	if (r->action > IR_A_REJECT)
 		return true;
 	for (int i = 0; i < r->npreds; i++)
-		if (r->preds[i].kind > IR_P_FALSE)
+		if (r->preds[i].kind == IR_P_NATIVE)
 			return true;
 	return false;
 }

@@ -4,8 +4,10 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "cg.h"
+#include "kfeat.h"
 
 static bool of_conntrack(const struct ir_pred *p)
 {
@@ -27,7 +29,6 @@ void ir_needs(const struct ir_table *t, struct ir_needs *n)
 		for (__u32 i = 0; i < t->chains[c].nrules; i++) {
 			const struct ir_rule *r = &t->chains[c].rules[i];
 
-			n->events |= r->action == IR_A_LOG || r->action == IR_A_REJECT;
 			for (int k = 0; k < r->npreds; k++)
 				n->conntrack |= of_conntrack(&r->preds[k]);
 		}
@@ -53,10 +54,14 @@ int cg_compile(struct cg *g)
 {
 	int err = cg_analyse(g);
 
+	g->saves = g->module_btf = -1;
+	g->e.no_gotol = !kfeat()->gotol;
 	if (!err)
 		err = cg_plan(g);
 	if (!err)
 		err = cg_layout(g);
+	if (!err)
+		err = cg_native_map(g);
 	if (!err) {
 		g->fl->prologue(g);
 		cg_call_walk(g);
@@ -69,14 +74,19 @@ int cg_compile(struct cg *g)
 	}
 	if (!err)
 		err = cg_load(g);
+	if (g->saves >= 0)
+		close(g->saves);
+	if (g->module_btf >= 0)
+		close(g->module_btf);
 	cg_analyse_free(g);
 	free(g->places);
 	emit_free(&g->e);
 	return err;
 }
 
-static int exact(const struct ir_table *t, const struct table_maps *m,
-		 const struct compile_env *env, struct xt_err *err)
+static int one_form(const struct flavor_ops *fl, const struct ir_table *t,
+		    const struct table_maps *m, const struct compile_env *env,
+		    struct xt_err *err)
 {
 	struct cg *g = calloc(1, sizeof(*g));
 	int fd;
@@ -84,7 +94,7 @@ static int exact(const struct ir_table *t, const struct table_maps *m,
 	if (!g)
 		return xt_fail(err, -ENOMEM, "out of memory");
 	emit_init(&g->e);
-	g->fl = &flavor_netfilter;
+	g->fl = fl;
 	g->fam = t->family;
 	g->env = env;
 	g->err = err;
@@ -97,10 +107,23 @@ static int exact(const struct ir_table *t, const struct table_maps *m,
 }
 
 /* What no program can hold in groups, one may hold without. */
+static int compile_table(const struct flavor_ops *fl, const struct ir_table *t,
+			 const struct table_maps *m, const struct compile_env *env,
+			 struct xt_err *err)
+{
+	int fd = one_form(fl, t, m, env, err);
+
+	return fd == -EOPNOTSUPP && t->ngroups ? one_form(fl, t->plain, m, env, err) : fd;
+}
+
 int compile_exact(const struct ir_table *t, const struct table_maps *m,
 		  const struct compile_env *env, struct xt_err *err)
 {
-	int fd = exact(t, m, env, err);
+	return compile_table(&flavor_netfilter, t, m, env, err);
+}
 
-	return fd == -EOPNOTSUPP && t->ngroups ? exact(t->plain, m, env, err) : fd;
+int compile_hook(const struct ir_table *t, const struct table_maps *m,
+		 const struct compile_env *env, struct xt_err *err)
+{
+	return compile_table(&flavor_hook, t, m, env, err);
 }

@@ -45,13 +45,15 @@ size_t counters_stride(__u32 ncounters);
 int possible_cpus(void);
 
 /*
- * What all programs of this helper share; the fds stay the caller's.
+ * What all programs of this helper share; the fds stay the caller's.  Programs
+ * for the module use neither map.
  * ring: BPF_MAP_TYPE_RINGBUF of struct event.
  * self: hash map of the helper's own sockets and answers (below).
  */
 struct compile_env {
 	__u64 netns;		/* cookie */
 	int ring, self;
+	int l3off;		/* programs for the module: where the packet begins; but in tests, 0 */
 	FILE *listing;		/* if not NULL: the program's text goes there */
 };
 
@@ -96,7 +98,6 @@ struct self_entry {
 /* What a table needs of the kernel, besides programs. */
 struct ir_needs {
 	bool conntrack;		/* conntrack must be on in the namespace */
-	bool events;		/* it writes to the ring */
 };
 void ir_needs(const struct ir_table *t, struct ir_needs *n);
 
@@ -109,6 +110,14 @@ int passes_exact(struct ir_table *t, struct xt_err *err);
  */
 int compile_exact(const struct ir_table *t, const struct table_maps *m,
 		  const struct compile_env *env, struct xt_err *err);
+
+/*
+ * Loads the program of @t, for the module: BPF_PROG_TYPE_SCHED_CLS as in
+ * xtjit_dev.h, good for all its hooks.  The numbers of native slots are their
+ * places in t->slots.  The fd, or a negative errno.
+ */
+int compile_hook(const struct ir_table *t, const struct table_maps *m,
+		 const struct compile_env *env, struct xt_err *err);
 
 /* One table on an early program's path. */
 struct early_table {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,8 +167,23 @@ static int go_to_background(struct xt_err *err)
 	return chdir("/") < 0 ? -errno : 0;
 }
 
+/* Started by the kernel, which opens none of the three; false: stderr was not there. */
+static bool fill_standard_fds(void)
+{
+	bool said = fcntl(STDERR_FILENO, F_GETFD) >= 0;
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+	return said;
+}
+
 int daemon_begin(const char *socket, bool background, struct xt_err *err)
 {
+	bool to_log = !fill_standard_fds() || background;
 	int ret;
 
 	if (background)
@@ -180,7 +196,7 @@ int daemon_begin(const char *socket, bool background, struct xt_err *err)
 		return xt_fail(err, -EADDRINUSE, "%s: another helper listens there", socket);
 	if (!ret && background)
 		ret = go_to_background(err);
-	if (!ret && background)
+	if (!ret && to_log)
 		ret = redirect(socket, err);
 	if (!ret)
 		home_join(lock_fd);
@@ -192,8 +208,29 @@ int daemon_settled(struct xt_err *err)
 	return home_record(lock_fd, err);
 }
 
+/* As sd_notify(3): where systemd started us it waits for this. */
+static void notify(const char *socket_name)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	size_t len = strlen(socket_name);
+	int fd;
+
+	if (!len || len >= sizeof(a.sun_path))
+		return;
+	memcpy(a.sun_path, socket_name, len);
+	if (*socket_name == '@')
+		a.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&a,
+			     offsetof(struct sockaddr_un, sun_path) + len) < 0)
+		xt_log("%s: %s", socket_name, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
 void daemon_ready(void)
 {
+	notify(getenv("NOTIFY_SOCKET") ?: "");
 	if (ready_fd < 0)
 		return;
 	if (write(ready_fd, "r", 1) < 0)

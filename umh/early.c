@@ -10,9 +10,11 @@
 #include "early_priv.h"
 #include "ext.h"
 #include "helper.h"
+#include "loop.h"
 #include "kernel_xt.h"
 #include "netns.h"
 #include "nfct.h"
+#include "nsid.h"
 
 static const char *const array_names[EARLY_FLAVORS] = {
 	[EARLY_XDP] = "early-xdp",
@@ -50,7 +52,7 @@ static void path_free(struct path *p)
 			ir_table_free(&p->own[i]);
 }
 
-/* What comes after nat's PREROUTING is behind a table of the kernel's: mangle ends there. */
+/* What comes after nat's PREROUTING is behind a table that cannot be walked: mangle ends there. */
 static void path_end_at_routing(struct path *p)
 {
 	for (int i = 0; i < p->n; i++) {
@@ -72,7 +74,7 @@ static bool path_add_kernel(struct path *p, const struct xt_family *f, const cha
 	if (kxt_read(f, name, &k))
 		return false;
 	if (!xt_ruleset_decode(&rs, f, &k.h, k.entries, NULL)) {
-		ok = !ext_lower(&rs, ir, NULL);
+		ok = !ext_lower(&rs, NULL, ir, NULL);
 		xt_ruleset_free(&rs);
 	}
 	kxt_free(&k);
@@ -92,7 +94,7 @@ static bool path_add(struct path *p, struct early *e, const struct xt_family *f,
 	const struct gen *g = t == changed ? next : t->cur;
 	bool nat = !strcmp(early_order[i], "nat");
 
-	if (b->kernel & (1 << i)) {
+	if (b->apart & (1 << i)) {
 		if (e->s->w->early != XTJIT_EARLY_EAGER) {
 			if (nat)
 				path_end_at_routing(p);
@@ -130,7 +132,7 @@ static void build(struct early *e, const struct xt_family *f, const struct table
 	struct early_basis *b = &e->basis[fi];
 	struct path p = {};
 
-	early_basis_get(e, fi, g ? t : NULL, b);
+	early_basis_get(e, fi, g ? t : NULL, g, b);
 	for (int i = 0; i < XT_TABLES; i++)
 		if (!path_add(&p, e, f, i, g ? t : NULL, g, b))
 			break;
@@ -199,7 +201,7 @@ static struct early_progs no_progs(void)
 
 static bool wanted(const struct space *s)
 {
-	if (s->w->early == XTJIT_EARLY_OFF)
+	if (s->w->early == XTJIT_EARLY_OFF || s->w->foreign)
 		return false;
 	for (int f = 0; f < 2; f++)
 		for (int i = 0; i < XT_TABLES; i++)
@@ -250,7 +252,7 @@ static void check(struct early *e)
 	struct early_basis b;
 
 	for (int f = 0; f < 2; f++) {
-		early_basis_get(e, f, NULL, &b);
+		early_basis_get(e, f, NULL, NULL, &b);
 		if (memcmp(&b, &e->basis[f], sizeof(b))) {
 			early_refresh(e->s);
 			return;
@@ -272,39 +274,78 @@ static void in_namespace(struct early *e, void (*fn)(struct early *e))
 		close(fd);
 }
 
+/*
+ * Notifications, of all namespaces
+ */
+
+static struct watch nd_watch = { .fd = -1 };
+static struct watch nft_watch = { .fd = -1 };
+
+static void nd_update(struct early *e)
+{
+	if (netdevs_update(e->nd))
+		check(e);
+}
+
 static void nd_event(struct watch *w, __u32 events)
 {
-	struct early *e = container_of(w, struct early, nd_watch);
-
+	(void)w;
 	(void)events;
-	if (netdevs_update(e->nd))
-		in_namespace(e, check);
+	netdevs_receive();
+	for (struct space *s = space_first(); s; s = s->next)
+		if (s->early && netdevs_pending(s->early->nd))
+			in_namespace(s->early, nd_update);
+}
+
+static void nft_of(int nsid)
+{
+	for (struct space *s = space_first(); s; s = s->next)
+		if (s->early && netdevs_nsid(s->early->nd) == nsid)
+			s->early->nft_changed = true;
+}
+
+static void nft_of_all(void)
+{
+	for (struct space *s = space_first(); s; s = s->next)
+		if (s->early)
+			s->early->nft_changed = true;
 }
 
 static void nft_event(struct watch *w, __u32 events)
 {
-	struct early *e = container_of(w, struct early, nft_watch);
-
 	(void)events;
-	nft_watch_drain(w->fd);
-	in_namespace(e, check);
+	nft_watch_drain(w->fd, nft_of, nft_of_all);
+	for (struct space *s = space_first(); s; s = s->next) {
+		if (!s->early || !s->early->nft_changed)
+			continue;
+		s->early->nft_changed = false;
+		in_namespace(s->early, check);
+	}
 }
 
-static int open_watches(struct early *e, struct xt_err *err)
+int early_init(struct xt_err *err)
 {
-	int ret;
+	int ret = nsid_init(err);
 
-	e->nd = netdevs_open(err);
-	if (!e->nd)
-		return err->err ?: -EIO;
-	e->nd_watch = (struct watch){ .fd = netdevs_fd(e->nd), .fn = nd_event };
-	ret = loop_add(&e->nd_watch, EPOLLIN);
 	if (ret)
 		return ret;
-	e->nft_watch = (struct watch){ .fd = nft_watch_open(NULL), .fn = nft_event };
-	if (e->nft_watch.fd < 0)	/* a kernel without nf_tables */
+	nd_watch = (struct watch){ .fd = netdevs_init(err), .fn = nd_event };
+	ret = nd_watch.fd < 0 ? nd_watch.fd : loop_add(&nd_watch, EPOLLIN);
+	if (ret)
+		return ret;
+	nft_watch = (struct watch){ .fd = nft_watch_open(NULL), .fn = nft_event };
+	if (nft_watch.fd < 0)	/* a kernel without nf_tables */
 		return 0;
-	return loop_add(&e->nft_watch, EPOLLIN);
+	return loop_add(&nft_watch, EPOLLIN);
+}
+
+void early_exit(void)
+{
+	netdevs_exit();
+	if (nft_watch.fd >= 0)
+		close(nft_watch.fd);
+	nft_watch.fd = -1;
+	nsid_exit();
 }
 
 static struct early *early_open(struct space *s)
@@ -316,15 +357,14 @@ static struct early *early_open(struct space *s)
 	if (!e)
 		return NULL;
 	e->s = s;
-	e->nd_watch.fd = e->nft_watch.fd = -1;
 	for (int i = 0; i < EARLY_FLAVORS; i++)
 		e->array[i] = e->entry[i] = e->pass[i] = -1;
 	s->early = e;
 	for (int i = 0; i < EARLY_FLAVORS && !ret; i++)
 		ret = open_array(e, i, &err);
 	if (!ret)
-		ret = open_watches(e, &err);
-	if (!ret)
+		e->nd = netdevs_open(&err);
+	if (e->nd)
 		return e;
 	xt_log("namespace %llx: no early stage: %s", s->cookie, err.text);
 	early_close(s, false);
@@ -350,32 +390,48 @@ void early_close(struct space *s, bool drop)
 			close_fd(&e->entry[i]);
 			close_fd(&e->pass[i]);
 		}
-		if (e->nd_watch.fd >= 0)
-			loop_del(&e->nd_watch);
 		if (e->nd)
 			netdevs_close(e->nd);
-		if (e->nft_watch.fd >= 0) {
-			loop_del(&e->nft_watch);
-			close(e->nft_watch.fd);
-		}
 		free(e);
 	}
 	if (drop)
 		state_each(s->dir, remove_pin, NULL);
 }
 
-/* In the namespace: TC filters go, too. */
-static void turn_off(struct space *s)
+void early_disarm(const char *dir)
 {
-	early_devices_close(s->early, true);
+	for (int i = 0; i < EARLY_FLAVORS; i++) {
+		int fd = state_get(dir, array_names[i]);
+
+		for (__u32 slot = 0; fd >= 0 && slot < 2; slot++)
+			bpf_map_delete_elem(fd, &slot);
+		if (fd >= 0)
+			close(fd);
+	}
+}
+
+void early_remove(struct space *s)
+{
+	if (s->early)
+		early_devices_close(s->early, true);
 	early_close(s, true);
+}
+
+bool early_runs(const struct space *s, const struct xt_family *f)
+{
+	const struct early *e = s->early;
+
+	for (int i = 0; e && i < EARLY_FLAVORS; i++)
+		if (e->has[family_index(f)][i])
+			return true;
+	return false;
 }
 
 void early_build(struct space *s, const struct xt_family *f, const struct table *t,
 		 const struct gen *g, struct early_progs *p)
 {
 	*p = no_progs();
-	if (s->w->early == XTJIT_EARLY_OFF || (!s->early && !early_open(s)))
+	if (s->w->early == XTJIT_EARLY_OFF || s->w->foreign || (!s->early && !early_open(s)))
 		return;
 	netdevs_update(s->early->nd);
 	build(s->early, f, t, g, p);
@@ -396,7 +452,7 @@ void early_refresh(struct space *s)
 
 	if (!wanted(s)) {
 		if (s->early)
-			turn_off(s);
+			early_remove(s);
 		return;
 	}
 	if (!s->early && !early_open(s))
@@ -420,7 +476,7 @@ void early_changed(struct space *s)
 void early_tick(struct space *s)
 {
 	for (int f = 0; s->early && f < 2; f++)
-		if (early_kernel_tables(s->early, f, NULL) != s->early->basis[f].kernel)
+		if (early_apart(s->early, f, NULL) != s->early->basis[f].apart)
 			early_refresh(s);
 }
 
@@ -435,13 +491,6 @@ void early_recover(struct space *s)
 	early_refresh(s);
 }
 
-int early_refs(const struct space *s)
-{
-	if (!s->early)
-		return 0;
-	return (s->early->nd ? 2 : 0) + (s->early->nft_watch.fd >= 0);
-}
-
 /*
  * Texts
  */
@@ -451,7 +500,6 @@ void early_status(struct space *s, FILE *out)
 	static const char *const modes[] = {
 		[ATTACH_NONE] = "none",
 		[ATTACH_XDP] = "XDP",
-		[ATTACH_XDP_GENERIC] = "generic XDP",
 		[ATTACH_TC] = "TC",
 	};
 	struct early *e = s->early;
@@ -474,7 +522,7 @@ int early_listing(struct space *s, const struct xt_family *f, FILE *out, struct 
 
 	if (!e)
 		return xt_fail(err, -ENOENT, "the early stage is off");
-	early_basis_get(e, family_index(f), NULL, &b);
+	early_basis_get(e, family_index(f), NULL, NULL, &b);
 	for (int i = 0; i < XT_TABLES; i++)
 		if (!path_add(&p, e, f, i, NULL, NULL, &b))
 			break;

@@ -19,6 +19,13 @@ struct early_progs {
 	int prog[EARLY_FLAVORS];
 };
 
+/* To be called once, at home; after loop_init(). 0 or a negative errno. */
+int early_init(struct xt_err *err);
+void early_exit(void);
+
+/* Whether there are programs of the family, which count in its tables. */
+bool early_runs(const struct space *s, const struct xt_family *f);
+
 /* Builds them over the tables as they are, but @g in place of @t's generation. */
 void early_build(struct space *s, const struct xt_family *f, const struct table *t,
 		 const struct gen *g, struct early_progs *p);
@@ -35,11 +42,12 @@ void early_tick(struct space *s);
 
 /* Takes over what is pinned below s->dir. */
 void early_recover(struct space *s);
-/* @drop: also detaches everything. */
+/* Empties the programs that are pinned below @dir, wherever they are attached. */
+void early_disarm(const char *dir);
+/* In the namespace: takes everything off its devices, and unpins it. */
+void early_remove(struct space *s);
+/* @drop: also unpins everything, which takes XDP programs off. */
 void early_close(struct space *s, bool drop);
-
-/* Sockets that it has open in the namespace. */
-int early_refs(const struct space *s);
 
 /* Text for STATUS; and a listing of one family's program. */
 void early_status(struct space *s, FILE *out);

@@ -12,25 +12,73 @@ enum { EARLY_RAW, EARLY_MANGLE, EARLY_NAT };	/* indexes of early_order */
 
 const char *const early_order[XT_TABLES] = { "raw", "mangle", "nat", "filter", "security" };
 
-/* Rules, not only a policy, in PREROUTING; true when in doubt. */
-static bool nat_has_rules(const struct xt_family *f)
+/* The tables of a family as they will be. */
+struct coming {
+	const struct early *e;
+	const struct xt_family *f;
+	const struct table *changed;
+	const struct gen *next;		/* in @changed */
+};
+
+static const struct gen *gen_of(const struct coming *c, const char *name)
 {
+	const struct table *t = space_table(c->e->s, c->f, name);
+
+	if (t == c->changed)
+		return c->next;
+	return table_is_xtjit(t) ? t->cur : NULL;
+}
+
+static bool pre_has_rules(const struct xt_replace_hdr *h)
+{
+	return h->hook_entry[NF_INET_PRE_ROUTING] != h->underflow[NF_INET_PRE_ROUTING];
+}
+
+/* Rules, not only a policy, in PREROUTING; true when in doubt. */
+static bool nat_has_rules(const struct coming *c)
+{
+	const struct gen *g = gen_of(c, "nat");
 	struct kxt_table k;
 	bool ret;
 
-	if (kxt_read(f, "nat", &k))
+	if (g)
+		return pre_has_rules(&g->h);
+	if (kxt_read(c->f, "nat", &k))
 		return true;
-	ret = k.h.hook_entry[NF_INET_PRE_ROUTING] != k.h.underflow[NF_INET_PRE_ROUTING];
+	ret = pre_has_rules(&k.h);
 	kxt_free(&k);
 	return ret;
 }
 
-/* A leftover that xtjit took over has nothing in it. */
-__u32 early_kernel_tables(const struct early *e, int family, const struct table *taken)
+/* Native parts may track connections, who knows. */
+static bool has_native(const struct coming *c)
+{
+	for (int i = 0; i < XT_TABLES; i++) {
+		const struct gen *g = gen_of(c, early_order[i]);
+
+		if (g && (!g->decoded || g->ir.nslots))
+			return true;
+	}
+	return false;
+}
+
+/* raw's CT target may name a helper. */
+static bool has_native_target(const struct coming *c)
+{
+	const struct gen *g = gen_of(c, "raw");
+
+	for (__u32 i = 0; g && i < g->ir.nslots; i++)
+		if (g->ir.slots[i].kind == XTJIT_SLOT_TARGET)
+			return true;
+	return g && !g->decoded;
+}
+
+/* A leftover of the kernel's that xtjit took over has nothing in it. */
+__u32 early_apart(const struct early *e, int family, const struct table *taken)
 {
 	const struct xt_family *f = space_families[family];
+	__u32 mask = table_is_xtjit(space_table(e->s, f, "nat")) ? 1 << EARLY_NAT : 0;
 	char *save, *text;
-	__u32 mask = 0;
 	size_t len;
 
 	text = kxt_proc(f->proc_names, &len);
@@ -87,21 +135,24 @@ static void devices(struct early *e, const struct xt_family *f, struct early_bas
 	}
 }
 
-void early_basis_get(struct early *e, int family, const struct table *taken,
-		     struct early_basis *b)
+void early_basis_get(struct early *e, int family, const struct table *changed,
+		     const struct gen *next, struct early_basis *b)
 {
 	const struct xt_family *f = space_families[family];
+	const struct coming c = { e, f, changed, next };
 	/* when in doubt */
 	struct nft_facts nft = { .any_chain = true, .nat_chain = true, .ct_helper = true };
 
 	memset(b, 0, sizeof(*b));
 	nft_facts_get(&nft, NULL);
-	b->kernel = early_kernel_tables(e, family, taken);
-	b->nat_rules = b->kernel & (1 << EARLY_NAT) && nat_has_rules(f);
+	b->apart = early_apart(e, family, changed);
+	b->nat_rules = b->apart & (1 << EARLY_NAT) && nat_has_rules(&c);
 	local_addresses(e, f, b);
 	devices(e, f, b);
-	b->facts.conntrack = e->s->conntrack[family] || b->kernel || nft.any_chain;
-	/* the kernel's raw table may have a CT target that names a helper */
-	b->facts.helpers = nft.ct_helper || (b->kernel & (1 << EARLY_RAW));
+	b->facts.conntrack = e->s->conntrack[family] || b->apart || nft.any_chain ||
+			     has_native(&c);
+	/* the kernel's raw table may have such a target, too */
+	b->facts.helpers = nft.ct_helper || (b->apart & (1 << EARLY_RAW)) ||
+			   has_native_target(&c);
 	b->facts.nat = nft.nat_chain || b->nat_rules;
 }

@@ -8,7 +8,6 @@
 
 #include "attach.h"
 #include "early.h"
-#include "loop.h"
 #include "netdev.h"
 
 #define EARLY_LOCAL_MAX	32	/* more local addresses: FIB lookups */
@@ -17,8 +16,8 @@
 struct early_basis {
 	struct early_facts facts;	/* .local is NULL here */
 	__u8 local[EARLY_LOCAL_MAX][16];
-	__u32 kernel;			/* bit per table: the kernel has it */
-	bool nat_rules;			/* the kernel's nat has rules in PREROUTING */
+	__u32 apart;			/* bit per table: not walked, see early_apart() */
+	bool nat_rules;			/* nat has rules in PREROUTING */
 	bool need[EARLY_FLAVORS];	/* there are devices for it */
 };
 
@@ -33,7 +32,7 @@ struct early_dev {
 struct early {
 	struct space *s;
 	struct netdevs *nd;
-	struct watch nd_watch, nft_watch;	/* .fd -1: none */
+	bool nft_changed;		/* nf_tables' rulesets have */
 	int array[EARLY_FLAVORS], entry[EARLY_FLAVORS], pass[EARLY_FLAVORS];
 	bool has[2][EARLY_FLAVORS];		/* families: a program that may drop */
 	struct early_basis basis[2];		/* of what was built last */
@@ -46,12 +45,16 @@ struct early {
 /* The tables in the order in which a packet meets them. */
 extern const char *const early_order[XT_TABLES];
 
-/* Fills *b; in the namespace. */
-void early_basis_get(struct early *e, int family, const struct table *taken,
-		     struct early_basis *b);
+/* Fills *b; in the namespace.  As if @next were in force in @changed (or NULL: as it is). */
+void early_basis_get(struct early *e, int family, const struct table *changed,
+		     const struct gen *next, struct early_basis *b);
 
-/* The tables that the kernel has, as in struct early_basis; @taken: not that one. */
-__u32 early_kernel_tables(const struct early *e, int family, const struct table *taken);
+/*
+ * The tables that are on a packet's path, but which programs cannot count in:
+ * those that the kernel has, but not @taken, which it is about to lose; and nat,
+ * where only a connection's first packet counts.
+ */
+__u32 early_apart(const struct early *e, int family, const struct table *taken);
 
 /* Whether a program belongs on the device. */
 static inline bool early_eligible(const struct netdev *d)

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,7 +93,7 @@ static void resolve(struct emit *e, const struct fixup *f)
 	d = (__s64)e->labels[f->label] - f->at - 1;
 	if (f->kind == FIX_CALL) {
 		i->imm = d;
-	} else if (f->kind == FIX_JA && (d < -JA_MAX || d > JA_MAX)) {
+	} else if (f->kind == FIX_JA && (d < -JA_MAX || d > JA_MAX) && !e->no_gotol) {
 		i->code = BPF_JMP32 | BPF_JA;	/* gotol, Linux 6.6 */
 		i->imm = d;
 	} else if (d == (__s16)d) {
@@ -294,9 +293,9 @@ void call_helper(struct emit *e, int func)
 	insn(e, BPF_JMP | BPF_CALL, 0, 0, 0, func);
 }
 
-void call_kfunc(struct emit *e, int btf_id)
+void call_kfunc(struct emit *e, int btf_id, int btf)
 {
-	insn(e, BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_KFUNC_CALL, 0, btf_id);
+	insn(e, BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_KFUNC_CALL, btf, btf_id);
 }
 
 void call_label(struct emit *e, __u32 label)

@@ -8,6 +8,7 @@
 
 #include <linux/bpf.h>
 #include <linux/types.h>
+#include <stdbool.h>
 
 #include "err.h"
 
@@ -22,6 +23,7 @@ struct emit {
 	struct bpf_insn *insns;
 	__u32 n, cap;
 	int err;		/* sticky: 0 or negative errno */
+	bool no_gotol;		/* the kernel has no jumps of 32 bits */
 	__s32 *labels;		/* instruction each label stands before; -1: not yet */
 	__u32 nlabels, caplabels;
 	struct fixup *fixups;
@@ -71,11 +73,12 @@ void jmp(struct emit *e, int op, int dst, int src, __u32 label);
 void jmpi(struct emit *e, int op, int dst, __s32 imm, __u32 label);
 void jmp32(struct emit *e, int op, int dst, int src, __u32 label);
 void jmpi32(struct emit *e, int op, int dst, __s32 imm, __u32 label);
-/* Unconditional, any distance. */
+/* Unconditional, any distance, but 16 bits where there is no_gotol. */
 void ja(struct emit *e, __u32 label);
 
 void call_helper(struct emit *e, int func);
-void call_kfunc(struct emit *e, int btf_id);
+/* @btf: 0: the kernel's own; else the place of a module's in the loader's fd_array */
+void call_kfunc(struct emit *e, int btf_id, int btf);
 /* A function of this program that begins at @label. */
 void call_label(struct emit *e, __u32 label);
 void exit_(struct emit *e);

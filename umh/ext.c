@@ -130,7 +130,7 @@ int ext_flag(struct ext_ctx *c, const char *name, __u32 v)
 }
 
 /* The kernel's own notes in the entry, as xt_ruleset_decode() left them. */
-static __u32 rule_hooks(const struct xt_ruleset *rs, const struct xt_rule *r)
+__u32 ext_rule_hooks(const struct xt_ruleset *rs, const struct xt_rule *r)
 {
 	size_t at = rs->family == &xt_family_ip6 ? offsetof(struct ip6t_entry, comefrom) :
 						   offsetof(struct ipt_entry, comefrom);
@@ -171,22 +171,67 @@ static int check_part(struct ext_ctx *c, const struct ext_row *row)
 	return 0;
 }
 
-static int lower_part(struct ext_ctx *c, const char *kind, const struct xt_part *part,
-		      const struct ext_row *const *list)
+static bool has_native(const struct ext_ctx *c)
 {
-	const struct ext_row *row = ext_find(list, part->name, part->rev, c->rs->family);
-	int err;
+	return c->env && c->env->native;
+}
 
-	c->kind = kind;
-	c->part = part;
+/* A slot of the kernel's own extension; the data is its to check. */
+static int lower_native(struct ext_ctx *c, enum xtjit_slot_kind kind)
+{
+	struct ir_table *t = c->ir;
+	__u32 at = (const char *)c->part->data - (const char *)c->rs->blob;
+
+	/* It sets a flag upon which ip_tables itself logs each rule that the packet meets. */
+	if (kind == XTJIT_SLOT_TARGET && !strcmp(c->part->name, "TRACE"))
+		return ext_fail(c, -EOPNOTSUPP, "has no compiled form");
+	t->slots = ir_grow(t->arena, t->slots, t->nslots, sizeof(*t->slots));
+	t->slot_names = ir_grow(t->arena, t->slot_names, t->nslots, sizeof(*t->slot_names));
+	t->slots[t->nslots] = (struct xtjit_slot){
+		.entry = c->rule->offset,
+		.ext = at - sizeof(struct xt_entry_match) - c->rule->offset,
+		.hooks = c->hooks,
+		.kind = kind,
+	};
+	snprintf(t->slot_names[t->nslots], IR_EXT_NAME, "%s", c->part->name);
+	if (kind == XTJIT_SLOT_MATCH) {
+		ir_pred_add(t->arena, c->out, IR_P_NATIVE)->index = t->nslots++;
+	} else {
+		c->out->action = IR_A_NATIVE;
+		c->out->arg = t->nslots++;
+	}
+	return 0;
+}
+
+static int lower_row(struct ext_ctx *c, const struct ext_row *const *list)
+{
+	const struct xt_part *part = c->part;
+	const struct ext_row *row = ext_find(list, part->name, part->rev, c->rs->family);
+
+	if (row && row->rather_native && has_native(c))
+		return -EOPNOTSUPP;
 	if (row)
-		err = check_part(c, row);
-	else if (has_other_revision(list, part->name, c->rs->family))
-		err = ext_fail(c, -EOPNOTSUPP, "has no compiled form of revision %u", part->rev);
-	else
-		err = ext_fail(c, -EOPNOTSUPP, "has no compiled form");
-	if (!err)
-		err = row->lower(c, part->data);
+		return check_part(c, row) ?: row->lower(c, part->data);
+	if (has_other_revision(list, part->name, c->rs->family))
+		return ext_fail(c, -EOPNOTSUPP, "has no compiled form of revision %u", part->rev);
+	return ext_fail(c, -EOPNOTSUPP, "has no compiled form");
+}
+
+static int lower_part(struct ext_ctx *c, enum xtjit_slot_kind kind, const struct xt_part *part)
+{
+	bool match = kind == XTJIT_SLOT_MATCH;
+	__u16 npreds = c->out->npreds;
+	int err, earlier = c->err ? c->err->err : 0;
+
+	c->kind = match ? "match" : "target";
+	c->part = part;
+	err = lower_row(c, match ? ext_matches : ext_targets);
+	if (err == -EOPNOTSUPP && has_native(c)) {
+		c->out->npreds = npreds;
+		if (c->err && !earlier)
+			memset(c->err, 0, sizeof(*c->err));
+		err = lower_native(c, kind);
+	}
 	c->kind = NULL;
 	return err;
 }
@@ -223,8 +268,11 @@ static int lower_verdict(struct ext_ctx *c)
 	case XT_V_GOTO:
 		return lower_jump(c, IR_A_GOTO);
 	case XT_V_TARGET:
-		return lower_part(c, "target", &c->rule->target, ext_targets);
+		return lower_part(c, XTJIT_SLOT_TARGET, &c->rule->target);
 	case XT_V_QUEUE:
+		c->out->action = IR_A_QUEUE;
+		if (has_native(c))
+			return 0;
 		return ext_fail(c, -EOPNOTSUPP, "target \"QUEUE\" has no compiled form");
 	case XT_V_ERROR:
 		break;
@@ -238,11 +286,11 @@ static int lower_rule(struct ext_ctx *c)
 	const struct xt_rule *r = c->rule;
 	int err = 0;
 
-	c->hooks = rule_hooks(c->rs, r);
+	c->hooks = ext_rule_hooks(c->rs, r);
 	c->out->counter = r - c->rs->rules;
 	lower_base(c);
 	for (__u32 i = 0; i < r->nmatches && !err; i++)
-		err = lower_part(c, "match", &r->matches[i], ext_matches);
+		err = lower_part(c, XTJIT_SLOT_MATCH, &r->matches[i]);
 	return err ? err : lower_verdict(c);
 }
 
@@ -274,9 +322,10 @@ static int lower_chain(struct ext_ctx *c, const struct xt_chain *from, struct ir
 	return 0;
 }
 
-int ext_lower(const struct xt_ruleset *rs, struct ir_table *ir, struct xt_err *err)
+int ext_lower(const struct xt_ruleset *rs, const struct ext_env *env, struct ir_table *ir,
+	      struct xt_err *err)
 {
-	struct ext_ctx c = { .rs = rs, .ir = ir, .err = err };
+	struct ext_ctx c = { .rs = rs, .env = env, .ir = ir, .err = err };
 	int ret;
 
 	table_init(ir, rs);
@@ -292,22 +341,38 @@ int ext_lower(const struct xt_ruleset *rs, struct ir_table *ir, struct xt_err *e
 	return 0;
 }
 
+/* One rule alone, in a table @ir of its own, which is the caller's to free. */
+static int lower_alone(struct ext_ctx *c, const struct xt_ruleset *rs, const struct ext_env *env,
+		       __u32 rule, struct ir_table *ir, struct ir_rule *out, struct xt_err *err)
+{
+	*c = (struct ext_ctx){
+		.rs = rs, .env = env, .rule = &rs->rules[rule], .ir = ir, .out = out, .err = err,
+	};
+	*out = (struct ir_rule){ 0 };
+	table_init(ir, rs);
+	return c->rule->verdict == XT_V_ERROR ? 0 : lower_rule(c);
+}
+
 /*
  * Why the early stage cannot decide the rule; NULL if it can.  Packets come to
  * it at these three hooks only.
  */
-static const char *not_early(const struct ir_rule *r, __u32 hooks)
+static const char *not_early(const struct ext_ctx *c, const struct ir_rule *r)
 {
 	const __u32 incoming = 1 << NF_INET_PRE_ROUTING | 1 << NF_INET_LOCAL_IN |
 			       1 << NF_INET_FORWARD;
 
-	if (!(hooks & incoming))
+	if (!(c->hooks & incoming))
 		return "packets of its hooks are not told by what a device received";
+	if (!strcmp(c->rs->table->name, "nat"))
+		return "it is for the first packet of a connection";
 	switch (r->action) {
 	case IR_A_LOG:
 		return "it logs";
 	case IR_A_REJECT:
 		return "it answers";
+	case IR_A_QUEUE:
+		return "it queues";
 	}
 	for (int i = 0; i < r->npreds; i++)
 		if (!ir_pred_early(&r->preds[i]))
@@ -315,41 +380,56 @@ static const char *not_early(const struct ir_rule *r, __u32 hooks)
 	return NULL;
 }
 
-bool ext_rule_early(const struct xt_ruleset *rs, __u32 rule, struct xt_err *why)
+bool ext_rule_early(const struct xt_ruleset *rs, const struct ext_env *env, __u32 rule,
+		    struct xt_err *why)
 {
-	struct ir_table ir;
-	struct ir_rule out = { 0 };
-	struct ext_ctx c = {
-		.rs = rs, .rule = &rs->rules[rule], .ir = &ir, .out = &out, .err = why,
-	};
 	const char *text = NULL;
-	int err;
+	struct ir_table ir;
+	struct ir_rule out;
+	struct ext_ctx c;
+	int err = lower_alone(&c, rs, env, rule, &ir, &out, why);
 
-	if (c.rule->verdict == XT_V_ERROR)
-		return false;
-	table_init(&ir, rs);
-	err = lower_rule(&c);
-	if (!err)
-		text = not_early(&out, c.hooks);
+	if (!err && ir.nslots)
+		text = "it has native parts";
+	else if (!err)
+		text = not_early(&c, &out);
 	if (text)
 		err = xt_fail(why, -EOPNOTSUPP, "%s", text);
 	ir_table_free(&ir);
-	return !err;
+	return !err && c.rule->verdict != XT_V_ERROR;
 }
 
-int ext_lower_rule(const struct xt_ruleset *rs, __u32 rule, struct xt_err *err)
+bool ext_rule_native(const struct xt_ruleset *rs, const struct ext_env *env, __u32 rule,
+		     struct xt_err *why)
+{
+	char text[200] = "";
+	struct ir_table ir;
+	struct ir_rule out;
+	struct ext_ctx c;
+	int err = lower_alone(&c, rs, env, rule, &ir, &out, why);
+	bool native = !err && ir.nslots;
+
+	for (__u32 i = 0; native && i < ir.nslots; i++) {
+		size_t len = strlen(text);
+
+		snprintf(text + len, sizeof(text) - len, "%s%s \"%s\"", i ? ", " : "",
+			 ir.slots[i].kind == XTJIT_SLOT_MATCH ? "match" : "target",
+			 ir.slot_names[i]);
+	}
+	if (native)
+		xt_fail(why, -EOPNOTSUPP, "%s", text);
+	ir_table_free(&ir);
+	return native;
+}
+
+int ext_lower_rule(const struct xt_ruleset *rs, const struct ext_env *env, __u32 rule,
+		   struct xt_err *err)
 {
 	struct ir_table ir;
-	struct ir_rule out = { 0 };
-	struct ext_ctx c = {
-		.rs = rs, .rule = &rs->rules[rule], .ir = &ir, .out = &out, .err = err,
-	};
-	int ret;
+	struct ir_rule out;
+	struct ext_ctx c;
+	int ret = lower_alone(&c, rs, env, rule, &ir, &out, err);
 
-	if (c.rule->verdict == XT_V_ERROR)
-		return 0;
-	table_init(&ir, rs);
-	ret = lower_rule(&c);
 	ir_table_free(&ir);
 	return ret;
 }

@@ -4,7 +4,8 @@
  *
  * A row's lower() checks its data as the kernel's checkentry() does (same
  * errno) and adds predicates to the rule, or sets its action.  What it cannot
- * express is -EOPNOTSUPP with a reason, and the table goes to ip_tables.
+ * express is -EOPNOTSUPP with a reason: it becomes a native slot where the
+ * module is, and else the table goes to ip_tables.
  */
 #ifndef XTJIT_EXT_H
 #define XTJIT_EXT_H
@@ -12,8 +13,14 @@
 #include "blob.h"
 #include "ir.h"
 
+/* For what is lowered; where there is none (NULL): not for the module. */
+struct ext_env {
+	bool native;	/* the module runs what has no compiled form */
+};
+
 struct ext_ctx {
 	const struct xt_ruleset *rs;
+	const struct ext_env *env;
 	const struct xt_rule *rule;	/* the rule that is being lowered */
 	struct ir_table *ir;
 	struct ir_rule *out;
@@ -34,6 +41,7 @@ struct ext_row {
 	__u16 proto;		/* if not 0: only in rules with that -p, not inverted */
 	__u32 hooks;		/* if not 0: only reachable from these (bits) */
 	const char *table;	/* if not NULL: only in that table */
+	bool rather_native;	/* where the module is, the kernel's own is the better one */
 	int (*lower)(struct ext_ctx *c, const void *data);
 };
 
@@ -47,18 +55,32 @@ const struct ext_row *ext_find(const struct ext_row *const *list, const char *na
 /*
  * Lowers a decoded table.  0, or a negative errno with the rule and extension
  * in @err: -EOPNOTSUPP for what has no compiled form, else the kernel's errno
- * for data that it refuses.
+ * for data that it refuses.  The module's own check of a native slot is its
+ * kernel's: it comes when the table is put in force.
  */
-int ext_lower(const struct xt_ruleset *rs, struct ir_table *ir, struct xt_err *err);
+int ext_lower(const struct xt_ruleset *rs, const struct ext_env *env, struct ir_table *ir,
+	      struct xt_err *err);
 
 /*
  * Why rule @rule of @rs has no compiled form: 0 if it has one, else the errno
  * of ext_lower() and its reason.  For `xtjit check`.
  */
-int ext_lower_rule(const struct xt_ruleset *rs, __u32 rule, struct xt_err *err);
+int ext_lower_rule(const struct xt_ruleset *rs, const struct ext_env *env, __u32 rule,
+		   struct xt_err *err);
 
 /* True if the early stage can decide rule @rule; else its reason in @why. */
-bool ext_rule_early(const struct xt_ruleset *rs, __u32 rule, struct xt_err *why);
+bool ext_rule_early(const struct xt_ruleset *rs, const struct ext_env *env, __u32 rule,
+		    struct xt_err *why);
+
+/* True if rule @rule has native slots; their extensions in @why. */
+bool ext_rule_native(const struct xt_ruleset *rs, const struct ext_env *env, __u32 rule,
+		     struct xt_err *why);
+
+/* A bit per hook from which rule @r can be reached. */
+__u32 ext_rule_hooks(const struct xt_ruleset *rs, const struct xt_rule *r);
+
+/* True if a rule names users or groups: SO_SET_REPLACE takes those from their own namespace only. */
+bool ext_names_users(const struct xt_ruleset *rs);
 
 /* Adds the predicates of the rule's own selectors: ip_packet_match(), ip6_packet_match(). */
 void lower_base(struct ext_ctx *c);

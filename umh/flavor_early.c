@@ -10,6 +10,7 @@
 
 #include "cg.h"
 #include "kbtf.h"
+#include "kfeat.h"
 
 #define ETH_HLEN 14
 
@@ -66,14 +67,9 @@ static void frame(struct cg *g, __u32 up)
 	alui(e, BPF_SUB, R8, ETH_HLEN);
 }
 
-static void load_l3(struct cg *g, enum ir_field f, int size, int off, int bits)
+static void load(struct cg *g, int size, int dst, int ptr, int off)
 {
-	if (g->field[f] < 0)
-		return;
-	ld(&g->e, size, R3, R7, ETH_HLEN + off);
-	if (bits)
-		bswap(&g->e, R3, bits);
-	set_field(g, f, R3);
+	ld(&g->e, size, dst, ptr, off);
 }
 
 /* The ten words of a header without options add up to 0xffff. */
@@ -121,20 +117,11 @@ static void header_ip(struct cg *g, __u32 up)
 	alui(e, BPF_SUB, R3, 20);
 	set_slot(g, SLOT_L4LEN, R3);
 	checksum(g, up);
-	load_l3(g, IR_SADDR, U32, 12, 32);
-	load_l3(g, IR_DADDR, U32, 16, 32);
-	load_l3(g, IR_PROTO, U8, 9, 0);
-	load_l3(g, IR_DSFIELD, U8, 1, 0);
-	load_l3(g, IR_TTL, U8, 8, 0);
-}
-
-static void load_addr6(struct cg *g, enum ir_field6 f, int off)
-{
-	for (int i = 0; i < 16; i += 8) {
-		ld(&g->e, U64, R3, R7, ETH_HLEN + off + i);
-		bswap(&g->e, R3, 64);
-		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
-	}
+	load_field(g, IR_SADDR, U32, R7, ETH_HLEN + 12, 32);
+	load_field(g, IR_DADDR, U32, R7, ETH_HLEN + 16, 32);
+	load_field(g, IR_PROTO, U8, R7, ETH_HLEN + 9, 0);
+	load_field(g, IR_DSFIELD, U8, R7, ETH_HLEN + 1, 0);
+	load_field(g, IR_TTL, U8, R7, ETH_HLEN + 8, 0);
 }
 
 /*
@@ -185,9 +172,9 @@ static void header_ip6(struct cg *g, __u32 up)
 		up_if(g, BPF_JEQ, R3, exthdrs[i], up);
 	set_slot(g, SLOT_PROTO6, R3);
 	addrs_ip6(g, up);
-	load_addr6(g, IR6_SADDR, 8);
-	load_addr6(g, IR6_DADDR, 24);
-	load_l3(g, IR_TTL, U8, 7, 0);
+	load_field6(g, IR6_SADDR, R7, ETH_HLEN + 8);
+	load_field6(g, IR6_DADDR, R7, ETH_HLEN + 24);
+	load_field(g, IR_TTL, U8, R7, ETH_HLEN + 7, 0);
 }
 
 /* Ports, ICMP type and TCP flags; a header in memory that cannot be read here goes up. */
@@ -255,8 +242,15 @@ static void device(struct cg *g)
 	struct emit *e = &g->e;
 
 	mov(e, R1, R6);
-	call_kfunc(e, cg_kernel_id(g, "bpf_cast_to_kern_ctx"));
-	mov(e, R8, R0);
+	if (kfeat()->casts) {
+		cg_kfunc(g, "bpf_cast_to_kern_ctx");
+		mov(e, R8, R0);
+	} else {
+		mov(e, R2, R10);
+		alui(e, BPF_ADD, R2, -g->frame);
+		call_label(e, cg_lib(g, LIB_CTX));
+		ld(e, U64, R8, R10, g->slot[SLOT_CTX] - g->frame);
+	}
 	if (is_xdp(g)) {
 		kload_member(g, U64, R8, R8, "xdp_buff", "rxq");
 		kload_member(g, U64, R9, R8, "xdp_rxq_info", "dev");
@@ -285,12 +279,11 @@ static void pkttype_xdp(struct cg *g, __u32 up)
 	ja(e, done);
 	place(e, unicast);
 	kload_member(g, U64, R8, R9, "net_device", "dev_addr");
-	kload(g, U32, R3, R8, 0);
-	ld(e, U32, R4, R7, 0);
-	jmp32(e, BPF_JNE, R3, R4, up);
-	kload(g, U16, R3, R8, 4);
-	ld(e, U16, R4, R7, 4);
-	jmp32(e, BPF_JNE, R3, R4, up);
+	kload(g, U64, R3, R8, 0);	/* there is room for longer addresses */
+	ld(e, U64, R4, R7, 0);
+	alu(e, BPF_XOR, R3, R4);
+	alui(e, BPF_LSH, R3, 16);
+	up_if(g, BPF_JNE, R3, 0, up);
 	place(e, done);
 }
 
@@ -344,14 +337,12 @@ static void defaults(struct cg *g)
 		IR_FRAGOFF, IR_SPORT, IR_DPORT, IR_ICMP, IR_TCPFLAGS, IR_PKTTYPE,
 	};
 
+	cg_init_frame(g);
 	for (unsigned int i = 0; i < sizeof(slots) / sizeof(slots[0]); i++)
-		if (g->slot[slots[i]] >= 0)
-			sti(&g->e, U64, R10, g->slot[slots[i]] - g->frame, 0);
+		clear_slot(g, g->slot[slots[i]], 8);
 	for (unsigned int i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-		if (g->field[fields[i]] >= 0)
-			sti(&g->e, U64, R10, g->field[fields[i]] - g->frame, 0);
-	for (int i = 0; i < 16 && g->slot[SLOT_OFACE] >= 0; i += 8)
-		sti(&g->e, U64, R10, g->slot[SLOT_OFACE] + i - g->frame, 0);
+		clear_slot(g, g->field[fields[i]], 8);
+	clear_slot(g, g->slot[SLOT_OFACE], 16);
 }
 
 /* The conditional jumps of a prologue are short: "up" is at its end. */
@@ -398,6 +389,7 @@ const struct flavor_ops flavor_xdp = {
 	.attach_type = BPF_XDP,
 	.ctx = "xdp_md",
 	.early = true,
+	.load = load,
 	.prologue = prologue,
 	.epilogue = epilogue,
 };
@@ -407,6 +399,7 @@ const struct flavor_ops flavor_tc = {
 	.prog_type = BPF_PROG_TYPE_SCHED_CLS,
 	.ctx = "__sk_buff",
 	.early = true,
+	.load = load,
 	.prologue = prologue,
 	.epilogue = epilogue,
 };

@@ -3,6 +3,7 @@
  * BPF_PROG_TYPE_NETFILTER: called by the netfilter core with the skb and the
  * hook's state.
  */
+#include <linux/if_packet.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/xt_conntrack.h>
@@ -13,55 +14,17 @@
 
 #define TYPE_NETFILTER 32		/* Linux 6.4 */
 #define ATTACH_NETFILTER 45
-#define CT_UNTRACKED 7			/* IP_CT_UNTRACKED, not in the uapi header */
-
-/* What is not set for every packet: absent means 0. */
-static void defaults(struct cg *g)
-{
-	static const enum cg_slot slots[] = { SLOT_FRAGOFF, SLOT_PC, SLOT_SELF };
-
-	for (unsigned int i = 0; i < sizeof(slots) / sizeof(slots[0]); i++)
-		if (g->slot[slots[i]] >= 0)
-			sti(&g->e, U64, R10, g->slot[slots[i]] - g->frame, 0);
-	for (int i = 0; i < 16; i += 8) {
-		if (g->slot[SLOT_IFACE] >= 0)
-			sti(&g->e, U64, R10, g->slot[SLOT_IFACE] + i - g->frame, 0);
-		if (g->slot[SLOT_OFACE] >= 0)
-			sti(&g->e, U64, R10, g->slot[SLOT_OFACE] + i - g->frame, 0);
-		for (int f = IR6_CTORIGSRC; f < IR6_NFIELDS; f++)
-			if (g->field6[f] >= 0)
-				sti(&g->e, U64, R10, g->field6[f] + i - g->frame, 0);
-	}
-	for (int f = IR_SPORT; f < IR_NFIELDS; f++)
-		if (g->field[f] >= 0 && f != IR_MARK && f != IR_PKTTYPE)
-			sti(&g->e, U64, R10, g->field[f] - g->frame, 0);
-}
-
-static bool any_l4(const struct cg *g)
-{
-	return g->slot[SLOT_L4LEN] >= 0;
-}
-
-static void load_number(struct cg *g, enum ir_field f, int size, int off, int bits)
-{
-	if (g->field[f] < 0)
-		return;
-	kload(g, size, R3, R7, off);
-	if (bits)
-		bswap(&g->e, R3, bits);
-	set_field(g, f, R3);
-}
 
 static void header_ip(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_number(g, IR_SADDR, U32, 12, 32);
-	load_number(g, IR_DADDR, U32, 16, 32);
-	load_number(g, IR_PROTO, U8, 9, 0);
-	load_number(g, IR_DSFIELD, U8, 1, 0);
-	load_number(g, IR_TTL, U8, 8, 0);
-	load_number(g, IR_LEN, U16, 2, 16);
+	load_field(g, IR_SADDR, U32, R7, 12, 32);
+	load_field(g, IR_DADDR, U32, R7, 16, 32);
+	load_field(g, IR_PROTO, U8, R7, 9, 0);
+	load_field(g, IR_DSFIELD, U8, R7, 1, 0);
+	load_field(g, IR_TTL, U8, R7, 8, 0);
+	load_field(g, IR_LEN, U16, R7, 2, 16);
 	if (g->slot[SLOT_FRAGOFF] >= 0) {
 		kload(g, U16, R3, R7, 6);
 		bswap(e, R3, 16);
@@ -69,7 +32,7 @@ static void header_ip(struct cg *g)
 		set_slot(g, SLOT_FRAGOFF, R3);
 		set_field(g, IR_FRAGOFF, R3);
 	}
-	if (any_l4(g)) {
+	if (cg_wants_l4(g)) {
 		kload(g, U8, R8, R7, 0);
 		alui(e, BPF_AND, R8, 15);
 		alui(e, BPF_LSH, R8, 2);
@@ -77,45 +40,13 @@ static void header_ip(struct cg *g)
 	}
 }
 
-static void load_addr6(struct cg *g, enum ir_field6 f, int ptr, int off)
-{
-	for (int i = 0; i < 16 && g->field6[f] >= 0; i += 8) {
-		kload(g, U64, R3, ptr, off + i);
-		bswap(&g->e, R3, 64);
-		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
-	}
-}
-
-/* The last header, and where it begins: ip6_packet_match() */
-static void proto_ip6(struct cg *g)
-{
-	struct emit *e = &g->e;
-	static const int exthdrs[] = { 0, 43, 44, 51, 60 };
-	__u32 walk = new_label(e), done = new_label(e);
-
-	kload(g, U8, R8, R7, 6);
-	set_slot(g, SLOT_PROTO6, R8);
-	movi(e, R3, 40);
-	set_slot(g, SLOT_L4OFF, R3);
-	for (int i = 0; i < 5; i++)
-		jmpi(e, BPF_JEQ, R8, exthdrs[i], walk);
-	ja(e, done);
-	place(e, walk);
-	mov(e, R1, R6);
-	mov(e, R2, R10);
-	alui(e, BPF_ADD, R2, -g->frame);
-	call_label(e, cg_lib(g, LIB_EXTHDR));
-	place(e, done);
-	ld(e, U64, R8, R10, g->slot[SLOT_L4OFF] - g->frame);
-}
-
 static void header_ip6(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_addr6(g, IR6_SADDR, R7, 8);
-	load_addr6(g, IR6_DADDR, R7, 24);
-	load_number(g, IR_TTL, U8, 7, 0);
+	load_field6(g, IR6_SADDR, R7, 8);
+	load_field6(g, IR6_DADDR, R7, 24);
+	load_field(g, IR_TTL, U8, R7, 7, 0);
 	if (g->field[IR_DSFIELD] >= 0) {
 		kload(g, U16, R3, R7, 0);
 		bswap(e, R3, 16);
@@ -128,7 +59,10 @@ static void header_ip6(struct cg *g)
 		set_field(g, IR_LEN, R3);
 	}
 	if (g->slot[SLOT_PROTO6] >= 0)
-		proto_ip6(g);
+		{
+		kload(g, U8, R8, R7, 6);
+		cg_proto6(g);
+	};
 }
 
 /* r8: offset of the transport header. */
@@ -160,15 +94,8 @@ static void header_l4(struct cg *g)
 		set_field(g, IR_SPORT, R3);
 		set_field(g, IR_ICMP, R3);
 	}
-	if (g->field[IR_DPORT] >= 0) {
-		kload(g, U16, R3, R8, 2);
-		bswap(e, R3, 16);
-		set_field(g, IR_DPORT, R3);
-	}
-	if (g->field[IR_TCPFLAGS] >= 0) {
-		kload(g, U8, R3, R8, 13);
-		set_field(g, IR_TCPFLAGS, R3);
-	}
+	load_field(g, IR_DPORT, U16, R8, 2, 16);
+	load_field(g, IR_TCPFLAGS, U8, R8, 13, 0);
 	ja(e, done);
 	place(e, slow);
 	mov(e, R1, R6);
@@ -195,51 +122,17 @@ static void device_name(struct cg *g, enum cg_slot s, const char *which)
 	place(e, none);
 }
 
-/* net/netfilter/xt_mac.c */
-static void mac_source(struct cg *g)
-{
-	struct emit *e = &g->e;
-	__u32 none = new_label(e);
-
-	if (g->field[IR_MACOK] < 0 && g->field[IR_SMAC] < 0)
-		return;
-	kload_member(g, U64, R3, R9, "sk_buff", "dev");
-	jmpi(e, BPF_JEQ, R3, 0, none);
-	kload_member(g, U16, R3, R3, "net_device", "type");
-	jmpi(e, BPF_JNE, R3, 1, none);		/* ARPHRD_ETHER */
-	kload_member(g, U16, R8, R9, "sk_buff", "mac_header");
-	kload_member(g, U64, R3, R9, "sk_buff", "head");
-	alu(e, BPF_ADD, R8, R3);
-	kload_member(g, U64, R4, R9, "sk_buff", "data");
-	mov(e, R3, R8);
-	alui(e, BPF_ADD, R3, 14);
-	jmp(e, BPF_JGT, R3, R4, none);
-	kload(g, U64, R3, R8, 6);
-	bswap(e, R3, 64);
-	alui(e, BPF_RSH, R3, 16);
-	set_field(g, IR_SMAC, R3);
-	movi(e, R3, 1);
-	set_field(g, IR_MACOK, R3);
-	place(e, none);
-}
-
-/* net/netfilter/xt_pkttype.c: looped packets are what their address says */
 static void pkttype(struct cg *g)
 {
 	struct emit *e = &g->e;
-	__u32 plain = new_label(e), multicast = new_label(e);
+	__u32 plain = new_label(e);
 
 	if (g->field[IR_PKTTYPE] < 0)
 		return;
 	kload_bits(g, R8, R9, "sk_buff", "pkt_type", 3);
-	jmpi(e, BPF_JNE, R8, 5, plain);		/* PACKET_LOOPBACK */
+	jmpi(e, BPF_JNE, R8, PACKET_LOOPBACK, plain);
 	kload(g, U8, R3, R7, cg_v6(g) ? 24 : 16);
-	movi(e, R8, 2);				/* PACKET_MULTICAST */
-	if (!cg_v6(g))
-		alui(e, BPF_AND, R3, 0xf0);
-	jmpi(e, BPF_JEQ, R3, cg_v6(g) ? 0xff : 0xe0, multicast);
-	movi(e, R8, 1);				/* PACKET_BROADCAST */
-	place(e, multicast);
+	cg_looped_type(g);
 	place(e, plain);
 	set_field(g, IR_PKTTYPE, R8);
 }
@@ -309,103 +202,6 @@ static void self(struct cg *g)
 	place(e, no);
 }
 
-/* r8: the conntrack entry. */
-static void ct_tuples(struct cg *g)
-{
-	static const struct {
-		enum ir_field field;
-		enum ir_field6 field6;
-		int dir;
-		const char *member;
-	} addrs[] = {
-		{ IR_CTORIGSRC, IR6_CTORIGSRC, 0, "src.u3" },
-		{ IR_CTORIGDST, IR6_CTORIGDST, 0, "dst.u3" },
-		{ IR_CTREPLSRC, IR6_CTREPLSRC, 1, "src.u3" },
-		{ IR_CTREPLDST, IR6_CTREPLDST, 1, "dst.u3" },
-	}, ports[] = {
-		{ IR_CTORIGSRCPORT, 0, 0, "src.u" },
-		{ IR_CTORIGDSTPORT, 0, 0, "dst.u" },
-		{ IR_CTREPLSRCPORT, 0, 1, "src.u" },
-		{ IR_CTREPLDSTPORT, 0, 1, "dst.u" },
-	};
-
-	for (int i = 0; i < 4; i++) {
-		int off = cg_ct_tuple(g, addrs[i].dir, addrs[i].member);
-
-		if (cg_v6(g)) {
-			load_addr6(g, addrs[i].field6, R8, off);
-		} else if (g->field[addrs[i].field] >= 0) {
-			kload(g, U32, R3, R8, off);
-			bswap(&g->e, R3, 32);
-			set_field(g, addrs[i].field, R3);
-		}
-		if (g->field[ports[i].field] >= 0) {
-			kload(g, U16, R3, R8, cg_ct_tuple(g, ports[i].dir, ports[i].member));
-			bswap(&g->e, R3, 16);
-			set_field(g, ports[i].field, R3);
-		}
-	}
-}
-
-/* nf_ct_expires() / HZ */
-static void ct_expire(struct cg *g)
-{
-	struct emit *e = &g->e;
-	__u32 left = new_label(e);
-
-	if (g->field[IR_CTEXPIRE] < 0)
-		return;
-	call_helper(e, BPF_FUNC_jiffies64);
-	set_field(g, IR_CTEXPIRE, R0);
-	kload_member(g, U32, R3, R8, "nf_conn", "timeout");
-	ld(e, U32, R4, R10, g->field[IR_CTEXPIRE] - g->frame);
-	alu32(e, BPF_SUB, R3, R4);
-	jmpi32(e, BPF_JSGT, R3, 0, left);
-	movi(e, R3, 0);
-	place(e, left);
-	alui32(e, BPF_DIV, R3, kernel_hz());
-	set_field(g, IR_CTEXPIRE, R3);
-}
-
-static void ct_entry(struct cg *g)
-{
-	struct emit *e = &g->e;
-	bool status = g->field[IR_CTSTATUS] >= 0 || g->field[IR_CTSTATE] >= 0;
-
-	movi(e, R3, 1);
-	set_field(g, IR_CT, R3);
-	if (status) {
-		kload_member(g, U32, R3, R8, "nf_conn", "status");
-		set_field(g, IR_CTSTATUS, R3);
-	}
-	if (g->field[IR_CTSTATE] >= 0) {
-		/* r3 status -> XT_CONNTRACK_STATE_SNAT, _DNAT */
-		ld(e, U64, R4, R10, g->field[IR_CTSTATE] - g->frame);
-		mov(e, R5, R3);
-		alui(e, BPF_AND, R5, IPS_SRC_NAT);
-		alui(e, BPF_LSH, R5, IP_CT_NUMBER + 1 - IPS_SRC_NAT_BIT);
-		alu(e, BPF_OR, R4, R5);
-		alui(e, BPF_AND, R3, IPS_DST_NAT);
-		alui(e, BPF_LSH, R3, IP_CT_NUMBER + 2 - IPS_DST_NAT_BIT);
-		alu(e, BPF_OR, R4, R3);
-		set_field(g, IR_CTSTATE, R4);
-	}
-	if (g->field[IR_CTPROTO] >= 0) {
-		kload(g, U8, R3, R8, cg_ct_tuple(g, 0, "dst.protonum"));
-		set_field(g, IR_CTPROTO, R3);
-	}
-	ct_tuples(g);
-	ct_expire(g);
-}
-
-static bool wants_ct(const struct cg *g)
-{
-	for (int f = IR_CT; f <= IR_CTEXPIRE; f++)
-		if (g->field[f] >= 0)
-			return true;
-	return false;
-}
-
 /*
  * To the kernel's own answer, the entry of the packet is attached; it does not
  * pass conntrack, which would not know ours to the first packet of a connection.
@@ -423,15 +219,13 @@ static void answer(struct cg *g, __u32 other)
 	alui(e, BPF_ADD, R8, offsetof(struct self_entry, ct));
 }
 
-/* net/netfilter/xt_conntrack.c: skb->_nfct is the entry's address and, in 3 bits, ctinfo */
+/* skb->_nfct is the entry's address and, in 3 bits, ctinfo */
 static void conntrack(struct cg *g)
 {
 	struct emit *e = &g->e;
-	__u32 none = new_label(e), done = new_label(e), original = new_label(e);
-	__u32 untracked = new_label(e), state = new_label(e), other = new_label(e);
-	__u32 entry = new_label(e);
+	__u32 other = new_label(e), entry = new_label(e);
 
-	if (!wants_ct(g))
+	if (!cg_wants_ct(g))
 		return;
 	if (knows_self(g)) {
 		answer(g, other);
@@ -442,38 +236,14 @@ static void conntrack(struct cg *g)
 	mov(e, R8, R3);
 	alui(e, BPF_AND, R8, ~7);
 	alui(e, BPF_AND, R3, 7);
-	jmpi(e, BPF_JEQ, R8, 0, none);
-	movi(e, R4, 0);
-	jmpi(e, BPF_JLT, R3, IP_CT_IS_REPLY, original);
-	alui(e, BPF_SUB, R3, IP_CT_IS_REPLY);
-	movi(e, R4, 1);
-	place(e, original);
-	set_field(g, IR_CTDIR, R4);
-	/* XT_CONNTRACK_STATE_BIT() */
-	movi(e, R4, 2);
-	alu(e, BPF_LSH, R4, R3);
-	set_field(g, IR_CTSTATE, R4);
-	place(e, entry);
-	ct_entry(g);
-	ja(e, done);
-	place(e, none);
-	if (g->field[IR_CTSTATE] >= 0) {
-		jmpi(e, BPF_JEQ, R3, CT_UNTRACKED, untracked);
-		movi(e, R4, XT_CONNTRACK_STATE_INVALID);
-		ja(e, state);
-		place(e, untracked);
-		movi(e, R4, XT_CONNTRACK_STATE_UNTRACKED);
-		place(e, state);
-		set_field(g, IR_CTSTATE, R4);
-	}
-	place(e, done);
+	cg_conntrack(g, entry);
 }
 
 static void prologue(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	defaults(g);
+	cg_defaults(g);
 	mov(e, R6, R1);
 	ld(e, U64, R9, R6, 8);
 	ld(e, U64, R3, R6, 0);
@@ -488,7 +258,7 @@ static void prologue(struct cg *g)
 		header_ip6(g);
 	else
 		header_ip(g);
-	if (any_l4(g))
+	if (cg_wants_l4(g))
 		header_l4(g);
 	if (g->field[IR_MARK] >= 0) {
 		tload(g, U32, R3, R9, "sk_buff", "mark");
@@ -496,23 +266,45 @@ static void prologue(struct cg *g)
 	}
 	device_name(g, SLOT_IFACE, "in");
 	device_name(g, SLOT_OFACE, "out");
-	mac_source(g);
+	cg_mac_source(g);
 	pkttype(g);
 	self(g);
 	conntrack(g);
 }
 
-/* r0: 0, 1; more: the turns between pages ran out. NF_DROP is 0, NF_ACCEPT 1. */
+/* NF_DROP and NF_ACCEPT are all that it may return; more: the turns ran out. */
 static void epilogue(struct cg *g)
 {
 	struct emit *e = &g->e;
 	__u32 ok = new_label(e);
 
-	jmpi(e, BPF_JEQ, R0, 1, ok);
+	jmpi(e, BPF_JEQ, R0, WALK_ACCEPT, ok);
 	movi(e, R0, NF_DROP);
 	place(e, ok);
 	alui(e, BPF_AND, R0, 1);
 	exit_(e);
+}
+
+/* A dynptr of the packet; lib_begin() was before. */
+static void packet_begin(struct cg *g, int off)
+{
+	struct emit *e = &g->e;
+
+	ld(e, U64, R1, R7, 8);
+	movi(e, R2, 0);
+	mov(e, R3, R10);
+	alui(e, BPF_ADD, R3, off);
+	cg_kfunc(g, "bpf_dynptr_from_skb");
+}
+
+static void packet_read(struct cg *g, int off)
+{
+	struct emit *e = &g->e;
+
+	mov(e, R3, R10);
+	alui(e, BPF_ADD, R3, off);
+	movi(e, R5, 0);
+	call_helper(e, BPF_FUNC_dynptr_read);
 }
 
 const struct flavor_ops flavor_netfilter = {
@@ -520,6 +312,9 @@ const struct flavor_ops flavor_netfilter = {
 	.prog_type = TYPE_NETFILTER,
 	.attach_type = ATTACH_NETFILTER,
 	.ctx = "bpf_nf_ctx",
+	.load = kload,
 	.prologue = prologue,
 	.epilogue = epilogue,
+	.packet_begin = packet_begin,
+	.packet_read = packet_read,
 };

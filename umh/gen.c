@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backend.h"
 #include "classify.h"
 #include "ext.h"
 #include "gen.h"
@@ -123,6 +124,13 @@ static enum gen_result result(int err)
 	return err == -EOPNOTSUPP ? GEN_UNCOMPILED : GEN_REFUSED;
 }
 
+int gen_lower(const struct gen *g, struct ir_table *ir, struct xt_err *err)
+{
+	struct ext_env env = { .native = helper.backend->native };
+
+	return ext_lower(&g->rs, &env, ir, err);
+}
+
 static int decode(struct gen *g, const struct xt_family *f, const struct xt_replace_hdr *h,
 		  const void *entries, struct xt_err *err)
 {
@@ -130,7 +138,7 @@ static int decode(struct gen *g, const struct xt_family *f, const struct xt_repl
 
 	if (ret)
 		return ret;
-	ret = ext_lower(&g->rs, &g->ir, err);
+	ret = gen_lower(g, &g->ir, err);
 	if (ret) {
 		xt_ruleset_free(&g->rs);
 		return ret;
@@ -191,7 +199,7 @@ static int load(struct gen *g, __u64 netns, struct xt_err *err)
 	ret = pmem_map(&g->live, g->maps.counters);
 	if (ret)
 		return xt_fail(err, ret, "counters: mmap: %s", strerror(-ret));
-	g->prog = compile_exact(&g->grouped, &g->maps, &env, err);
+	g->prog = helper.backend->compile(&g->grouped, &g->maps, &env, err);
 	if (g->prog < 0)
 		return g->prog;
 	ret = prog_id(g->prog, &g->prog_id);
@@ -358,6 +366,30 @@ int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *er
 	return ret;
 }
 
+void *gen_entries(const struct gen *g, struct pmem *m)
+{
+	if (pmem_open(m, g->dir, "blob", BLOB_ENTRIES + (size_t)g->h.size))
+		return NULL;
+	return m->p + BLOB_ENTRIES;
+}
+
+/* Names and sizes in it are the same: what points into it stays right. */
+void gen_shown(struct gen *g, const void *entries)
+{
+	memcpy((void *)g->rs.blob, entries, g->rs.size);
+}
+
+bool gen_is_empty(const struct gen *g)
+{
+	const struct xt_ruleset *rs = &g->rs;
+
+	for (__u32 i = 0; i < rs->nchains; i++)
+		if (rs->chains[i].hook < 0 || rs->chains[i].count != 1 ||
+		    rs->rules[rs->chains[i].first].verdict != XT_V_ACCEPT)
+			return false;
+	return true;
+}
+
 /* The programs count packets and bytes in this order too. */
 void gen_counters(const struct gen *g, struct xt_counters *out)
 {
@@ -422,7 +454,7 @@ int gen_listing(const struct gen *g, __u64 netns, FILE *out, struct xt_err *err)
 
 	if (!g->decoded)
 		return xt_fail(err, -ENODATA, "%s: its rules are not known", g->h.name);
-	fd = compile_exact(&g->grouped, &g->maps, &env, err);
+	fd = helper.backend->compile(&g->grouped, &g->maps, &env, err);
 	if (fd < 0)
 		return fd;
 	close(fd);

@@ -15,6 +15,7 @@
 struct gen {
 	__u64 number, prev;	/* prev: the one before it; 0: none */
 	__u64 request;		/* the id of the request that set it; 0: none */
+	__u64 commit_id;	/* the same, if it came from the module; else 0 */
 	__u32 prog_id;
 	__u32 ncounters;
 	struct xt_replace_hdr h;
@@ -46,6 +47,9 @@ enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err);
 /* It was compiled, but nat has come since, and it cannot be exact next to it. */
 bool gen_nat_conflict(const struct gen *g, struct xt_err *err);
 
+/* As ext_lower(), the rules again into a table of the caller's. */
+int gen_lower(const struct gen *g, struct ir_table *ir, struct xt_err *err);
+
 /* Pins it below the table's directory @dir, as gen-NUMBER. 0 or a negative errno. */
 int gen_pin(struct gen *g, const char *dir, struct xt_err *err);
 
@@ -53,6 +57,13 @@ int gen_pin(struct gen *g, const char *dir, struct xt_err *err);
 int gen_open(struct gen **out, const char *dir, const char *name);
 /* Decodes the pinned blob again. */
 int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *err);
+
+/* The pinned entries, to be written to; NULL on failure. *m is to be closed by pmem_close(). */
+void *gen_entries(const struct gen *g, struct pmem *m);
+/* @entries, of the same layout, are what GET_ENTRIES shows. */
+void gen_shown(struct gen *g, const void *entries);
+/* No rules, no chains, policies ACCEPT. */
+bool gen_is_empty(const struct gen *g);
 
 /* Forgets the rules, keeps the counters: it is the previous one now. */
 void gen_strip(struct gen *g);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <time.h>
 
+#include "backend.h"
 #include "helper.h"
 
 struct helper helper = {
+	.backend = &backend_link,
 	.early = XTJIT_EARLY_ON, .fallback = XTJIT_FALLBACK_KERNEL, .ring = -1, .self = -1,
 };
 

@@ -9,7 +9,10 @@
 #include "compile.h"
 #include "xtjit_msg.h"
 
+struct backend;
+
 struct helper {
+	const struct backend *backend;
 	__u8 early;		/* enum xtjit_early, never DEFAULT */
 	__u8 fallback;		/* enum xtjit_fallback, never DEFAULT */
 	int ring, self;		/* see struct compile_env */

@@ -24,6 +24,7 @@
 
 #include "err.h"
 #include "family.h"
+#include "xtjit_dev.h"
 
 /* Numbers of up to 64 bits, in host order. */
 enum ir_field {
@@ -83,6 +84,7 @@ enum ir_pkind {
 	IR_P_NTH,	/* every .value-th evaluation of counter .index (xt_statistic) */
 	IR_P_RANDOM,	/* (random & 0x7fffffff) < .value (xt_statistic) */
 	IR_P_OWNER,	/* xt_owner, all of it */
+	IR_P_NATIVE,	/* the kernel's own match, slot .index: never inverted, anything may come of it */
 	IR_P_FALSE,	/* never; what is before it in the rule has its effects (hotdrop, limit) */
 	IR_P_BEFORE,	/* group .index has no rule before counter .value; see classify.h */
 	IR_NPKINDS
@@ -142,7 +144,9 @@ enum ir_action_kind {
 	IR_A_GOTO,
 	IR_A_LOG,		/* .arg: index into logs; goes on */
 	IR_A_REJECT,		/* .arg: enum ipt_reject_with, ip6t_reject_with; drops */
+	IR_A_NATIVE,		/* .arg: slot of the kernel's own target; it may go on */
 	IR_A_DEFER,		/* early stage: the packet goes up, matches forgotten */
+	IR_A_QUEUE,		/* to user space, queue 0 */
 	IR_A_LOOKUP,		/* .arg: group; see classify.h */
 	IR_A_DISPATCH,		/* .arg: group */
 	IR_NACTIONS
@@ -177,15 +181,19 @@ struct ir_nth {
 	__u32 every, first;	/* period - 1, and where the count starts */
 };
 
+#define IR_EXT_NAME 32
+
 struct ir_table {
 	const struct xt_family *family;
 	const struct xt_table_row *table;
 	__u32 ncounters;
-	__u32 nchains, nlogs, nlimits, nnths;
+	__u32 nchains, nlogs, nlimits, nnths, nslots;
 	struct ir_chain *chains;
 	struct ir_log *logs;
 	struct ir_limit *limits;
 	struct ir_nth *nths;
+	struct xtjit_slot *slots;	/* each is in one rule, once */
+	char (*slot_names)[IR_EXT_NAME];
 	int base_chain[XT_HOOKS];	/* index of a chain, or -1 */
 	__u32 ngroups;			/* by classify() only */
 	struct ir_group *groups;

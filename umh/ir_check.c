@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ir.h"
@@ -44,6 +45,13 @@ static const char *check_ports(const struct ir_pred *p, const struct seen *s)
 	return s->l4 < 4 ? "no guard before a field of the transport header" : NULL;
 }
 
+static const char *check_slot(const struct ir_table *t, __u32 slot, __u32 kind)
+{
+	if (slot >= t->nslots)
+		return "no such slot";
+	return t->slots[slot].kind != kind ? "a slot of the other kind" : NULL;
+}
+
 static const char *check_pred(const struct ir_table *t, const struct ir_pred *p,
 			      struct seen *s)
 {
@@ -82,6 +90,10 @@ static const char *check_pred(const struct ir_table *t, const struct ir_pred *p,
 		if (p->index >= t->nnths)
 			return "no such nth";
 		return p->value != t->nths[p->index].every + 1 ? "another nth's period" : NULL;
+	case IR_P_NATIVE:
+		if (p->inv)
+			return "a native match, inverted";
+		return check_slot(t, p->index, XTJIT_SLOT_MATCH);
 	default:
 		return p->kind < IR_P_BEFORE ? NULL : "no such predicate";
 	}
@@ -97,6 +109,8 @@ static const char *check_action(const struct ir_table *t, const struct ir_rule *
 		return t->chains[r->arg].hook >= 0 ? "jump to a base chain" : NULL;
 	case IR_A_LOG:
 		return r->arg >= t->nlogs ? "no such log" : NULL;
+	case IR_A_NATIVE:
+		return check_slot(t, r->arg, XTJIT_SLOT_TARGET);
 	default:
 		return r->action < IR_A_LOOKUP ? NULL : "no such action";
 	}
@@ -149,6 +163,35 @@ static const char *check_hooks(const struct ir_table *t)
 	return NULL;
 }
 
+/* A slot is one place: where the module goes on is told by it. */
+static bool rule_slots(const struct ir_rule *r, bool *used)
+{
+	bool twice = r->action == IR_A_NATIVE && used[r->arg];
+
+	if (r->action == IR_A_NATIVE)
+		used[r->arg] = true;
+	for (int i = 0; i < r->npreds; i++)
+		if (r->preds[i].kind == IR_P_NATIVE) {
+			twice |= used[r->preds[i].index];
+			used[r->preds[i].index] = true;
+		}
+	return twice;
+}
+
+/* All rules have been checked. */
+static const char *check_slots(const struct ir_table *t)
+{
+	bool *used = t->nslots ? calloc(t->nslots, sizeof(*used)) : NULL, twice = false;
+
+	for (__u32 i = 0; used && i < t->nchains; i++)
+		for (__u32 j = 0; j < t->chains[i].nrules; j++)
+			twice |= rule_slots(&t->chains[i].rules[j], used);
+	if (t->nslots && !used)
+		return "out of memory";
+	free(used);
+	return twice ? "a slot in two places" : NULL;
+}
+
 int ir_check(const struct ir_table *t, struct xt_err *err)
 {
 	const char *why = check_hooks(t);
@@ -169,5 +212,6 @@ int ir_check(const struct ir_table *t, struct xt_err *err)
 					       t->table->name, c->name, j, why);
 		}
 	}
-	return 0;
+	why = check_slots(t);
+	return why ? xt_fail(err, -EINVAL, "IR of %s: %s", t->table->name, why) : 0;
 }

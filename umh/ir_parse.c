@@ -195,6 +195,12 @@ static bool rnd(struct scan *s, struct ir_pred *p)
 	return scan_num32(s, &p->value);
 }
 
+static bool native(struct scan *s, struct ir_pred *p)
+{
+	p->kind = IR_P_NATIVE;
+	return scan_num32(s, &p->index);
+}
+
 static bool nothing(struct scan *s, struct ir_pred *p)
 {
 	(void)s;
@@ -208,7 +214,8 @@ static const struct {
 } tests[] = {
 	{ "iface", iface }, { "ports", ports }, { "owner", owner }, { "tcpmss", tcpmss },
 	{ "l4", l4 }, { "proto6", proto6 }, { "tcpopt", tcpopt }, { "limit", limit },
-	{ "nth", nth }, { "random", rnd }, { "false", nothing },
+	{ "nth", nth }, { "random", rnd }, { "native", native },
+	{ "false", nothing },
 };
 
 static bool pred(struct scan *s, struct ir_rule *r)
@@ -234,7 +241,7 @@ static bool action(struct scan *s, struct ir_rule *r)
 		if (!scan_word(s, ir_action_name[i]))
 			continue;
 		r->action = i;
-		if (i >= IR_A_JUMP && i <= IR_A_REJECT)
+		if (ir_action_has_arg(i))
 			return scan_num32(s, &r->arg);
 		return true;
 	}
@@ -300,7 +307,7 @@ static bool chain(struct scan *s)
 	return true;
 }
 
-/* The numbers of logs, limits and nths are those of their order. */
+/* The numbers of logs, limits, nths and slots are those of their order. */
 static bool next_index(struct scan *s, __u32 n)
 {
 	__u32 i;
@@ -349,6 +356,26 @@ static bool nth_row(struct scan *s)
 	return scan_named(s, "every", &n->every) && scan_named(s, "first", &n->first);
 }
 
+static bool slot_row(struct scan *s)
+{
+	struct ir_table *t = s->t;
+	struct xtjit_slot *l;
+	bool match;
+
+	if (!next_index(s, t->nslots))
+		return false;
+	t->slots = ir_grow(t->arena, t->slots, t->nslots, sizeof(*l));
+	t->slot_names = ir_grow(t->arena, t->slot_names, t->nslots, IR_EXT_NAME);
+	l = &t->slots[t->nslots];
+	match = scan_word(s, "match");
+	if (!match && !scan_word(s, "target"))
+		return scan_fail(s, "match or target is expected");
+	l->kind = match ? XTJIT_SLOT_MATCH : XTJIT_SLOT_TARGET;
+	return scan_name(s, t->slot_names[t->nslots++], IR_EXT_NAME) &&
+	       scan_named(s, "entry", &l->entry) && scan_named(s, "ext", &l->ext) &&
+	       scan_named(s, "hooks", &l->hooks);
+}
+
 static bool line(struct scan *s)
 {
 	bool ok;
@@ -367,6 +394,8 @@ static bool line(struct scan *s)
 		ok = limit_row(s);
 	else if (scan_word(s, "nth"))
 		ok = nth_row(s);
+	else if (scan_word(s, "slot"))
+		ok = slot_row(s);
 	else
 		ok = rule(s);
 	if (!ok)

@@ -56,10 +56,17 @@ const char *const ir_action_name[IR_NACTIONS] = {
 	[IR_A_GOTO] = "goto",
 	[IR_A_LOG] = "log",
 	[IR_A_REJECT] = "reject",
+	[IR_A_NATIVE] = "native",
 	[IR_A_DEFER] = "defer",
+	[IR_A_QUEUE] = "queue",
 	[IR_A_LOOKUP] = "lookup",
 	[IR_A_DISPATCH] = "dispatch",
 };
+
+bool ir_action_has_arg(enum ir_action_kind a)
+{
+	return a >= IR_A_JUMP && a <= IR_A_NATIVE;
+}
 
 bool ir_field_is_addr(enum ir_field f)
 {
@@ -243,6 +250,9 @@ static void print_pred(FILE *out, const struct ir_pred *p)
 	case IR_P_RANDOM:
 		fprintf(out, "random 0x%x", p->value);
 		break;
+	case IR_P_NATIVE:
+		fprintf(out, "native %u", p->index);
+		break;
 	case IR_P_BEFORE:
 		fprintf(out, "before %u", p->index);
 		break;
@@ -262,14 +272,27 @@ void ir_print_rule(FILE *out, const struct ir_table *t, const struct ir_rule *r)
 		print_pred(out, &r->preds[i]);
 	}
 	fprintf(out, " -> %s", ir_action_name[r->action]);
-	if ((r->action >= IR_A_JUMP && r->action <= IR_A_REJECT) ||
-	    r->action == IR_A_LOOKUP || r->action == IR_A_DISPATCH)
+	if (ir_action_has_arg(r->action))
 		fprintf(out, " %u", r->arg);
 }
 
 void ir_print_pred(FILE *out, const struct ir_pred *p)
 {
 	print_pred(out, p);
+}
+
+/* Chains may have any name: those that are not one plain word are quoted. */
+static void print_name(FILE *out, const char *name)
+{
+	size_t len = strlen(name);
+	bool word = len > 0;
+
+	for (size_t i = 0; i < len; i++)
+		word &= isascii(name[i]) && isgraph(name[i]) && !strchr("\"#\\", name[i]);
+	if (word)
+		fputs(name, out);
+	else
+		print_string(out, name, len, false);
 }
 
 static void print_tables(FILE *out, const struct ir_table *t)
@@ -287,20 +310,13 @@ static void print_tables(FILE *out, const struct ir_table *t)
 	for (__u32 i = 0; i < t->nnths; i++)
 		fprintf(out, "nth %u every %u first %u\n", i, t->nths[i].every,
 			t->nths[i].first);
-}
+	for (__u32 i = 0; i < t->nslots; i++) {
+		const struct xtjit_slot *s = &t->slots[i];
 
-/* User chains may have any name: those that are not one plain word are quoted. */
-static void print_name(FILE *out, const char *name)
-{
-	size_t len = strlen(name);
-	bool word = len > 0;
-
-	for (size_t i = 0; i < len; i++)
-		word &= isascii(name[i]) && isgraph(name[i]) && !strchr("\"#\\", name[i]);
-	if (word)
-		fputs(name, out);
-	else
-		print_string(out, name, len, false);
+		fprintf(out, "slot %u %s ", i, s->kind == XTJIT_SLOT_MATCH ? "match" : "target");
+		print_name(out, t->slot_names[i]);
+		fprintf(out, " entry %u ext %u hooks 0x%x\n", s->entry, s->ext, s->hooks);
+	}
 }
 
 void ir_print(FILE *out, const struct ir_table *t)
@@ -334,6 +350,7 @@ const char *ir_pred_name(const struct ir_pred *p)
 		[IR_P_PORTS] = "ports", [IR_P_TCPOPT] = "TCP options", [IR_P_TCPMSS] = "tcpmss",
 		[IR_P_LIMIT] = "limit", [IR_P_NTH] = "statistic", [IR_P_RANDOM] = "statistic",
 		[IR_P_OWNER] = "owner", [IR_P_ADDR6] = "address", [IR_P_RANGE6] = "address",
+		[IR_P_NATIVE] = "native match",
 	};
 
 	if (p->kind == IR_P_RANGE)

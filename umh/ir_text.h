@@ -5,6 +5,7 @@
  *   line:       table FAMILY NAME | counters N
  *               log N level N flags N prefix STRING
  *               limit N avg N burst N | nth N every N first N
+ *               slot N match|target NAME entry N ext N hooks N
  *               chain NAME [hook N]
  *               COUNTER: [PREDICATE; ...] -> ACTION
  *   predicate:  [!] TEST, "!" for inverted
@@ -16,9 +17,9 @@
  *               ports src|dst|any in RANGE,...
  *               tcpopt N | tcpmss in N-N
  *               limit N | nth N period N | random N
- *               owner match N invert N uid N-N gid N-N | false
- *   action:     next accept drop return defer, jump|goto CHAIN,
- *               log|reject N
+ *               owner match N invert N uid N-N gid N-N | native N | false
+ *   action:     next accept drop return defer queue, jump|goto CHAIN,
+ *               log|reject|native N
  *
  * "#" begins a comment.
  */
@@ -30,6 +31,9 @@
 extern const char *const ir_field_name[IR_NFIELDS];
 extern const char *const ir_field6_name[IR6_NFIELDS];
 extern const char *const ir_action_name[IR_NACTIONS];
+
+/* It has a number: ir_rule.arg. */
+bool ir_action_has_arg(enum ir_action_kind a);
 
 /* True of IPv4 addresses, which are written as such. */
 bool ir_field_is_addr(enum ir_field f);

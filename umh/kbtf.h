@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The running kernel's types (BTF): where members are, and the ids of structs
- * and kernel functions.
+ * and kernel functions.  Types of conntrack may be those of its module, while it
+ * is loaded.
  */
 #ifndef XTJIT_KBTF_H
 #define XTJIT_KBTF_H
@@ -22,5 +23,11 @@ int kbtf_size(const char *type);
 /* BTF ids, or a negative errno: -ENOENT if the kernel has none. */
 int kbtf_struct(const char *name);
 int kbtf_func(const char *name);
+
+/*
+ * The id of a function that programs may call, be it conntrack's module's: then
+ * *fd is a new fd of the module's BTF, else -1.
+ */
+int kbtf_kfunc(const char *name, int *fd);
 
 #endif

@@ -9,15 +9,31 @@
 #include <unistd.h>
 
 #include "kernel_xt.h"
+#include "users.h"
 
 /* Both families' structures are alike where we look at them. */
 _Static_assert(sizeof(struct ipt_getinfo) == sizeof(struct ip6t_getinfo), "getinfo");
 _Static_assert(sizeof(struct ipt_get_entries) == sizeof(struct ip6t_get_entries), "get_entries");
 
+static bool absent;
+
+void kxt_set_absent(void)
+{
+	absent = true;
+}
+
+bool kxt_is_absent(void)
+{
+	return absent;
+}
+
 static int raw_socket(const struct xt_family *f)
 {
-	int fd = socket(f->af, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	int fd;
 
+	if (absent)
+		return -ENOPROTOOPT;
+	fd = socket(f->af, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -35,17 +51,29 @@ int kxt_get(const struct xt_family *f, int optname, void *buf, socklen_t *len)
 	return ret;
 }
 
+struct option {
+	const struct xt_family *f;
+	int fd, name;
+	const void *buf;
+	size_t len;
+};
+
+static int set_option(void *arg)
+{
+	const struct option *o = arg;
+
+	return setsockopt(o->fd, o->f->sol, o->name, o->buf, o->len) ? -errno : 0;
+}
+
 int kxt_set(const struct xt_family *f, int optname, const void *buf, size_t len)
 {
-	int fd = raw_socket(f);
+	struct option o = { .f = f, .fd = raw_socket(f), .name = optname, .buf = buf, .len = len };
 	int ret;
 
-	if (fd < 0)
-		return fd;
-	ret = setsockopt(fd, f->sol, optname, buf, len);
-	if (ret < 0)
-		ret = -errno;
-	close(fd);
+	if (o.fd < 0)
+		return o.fd;
+	ret = optname == f->set_replace ? users_run(set_option, &o) : set_option(&o);
+	close(o.fd);
 	return ret;
 }
 
@@ -61,7 +89,7 @@ bool kxt_present(const struct xt_family *f)
 char *kxt_proc(const char *path, size_t *len)
 {
 	size_t cap = 4096, at = 0;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = absent ? -1 : open(path, O_RDONLY | O_CLOEXEC);
 	char *buf = NULL, *bigger;
 	ssize_t n = -1;
 

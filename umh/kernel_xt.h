@@ -13,11 +13,23 @@
 
 #include "blob.h"
 
+/*
+ * There is none: the module has its place, and would bring whatever is asked
+ * back to us.  From now on every option is -ENOPROTOOPT, every file missing.
+ */
+void kxt_set_absent(void);
+bool kxt_is_absent(void);
+
 /* Whether the kernel has it at all; registers nothing. */
 bool kxt_present(const struct xt_family *f);
 
 /* One option: 0 (or what getsockopt() returned) or a negative errno. */
 int kxt_get(const struct xt_family *f, int optname, void *buf, socklen_t *len);
+/*
+ * The same.  As rules may name users (users.h), SO_SET_REPLACE is done as a
+ * process of the user namespace that the network namespace belongs to, which
+ * may be a child: the old counters must go to memory that is mapped as shared.
+ */
 int kxt_set(const struct xt_family *f, int optname, const void *buf, size_t len);
 
 /* Text of a /proc/net file, malloc()ed, *len bytes and a NUL; NULL if there is none. */
@@ -42,7 +54,7 @@ bool kxt_untouched(const struct xt_family *f, const struct kxt_table *t);
 
 /*
  * Replaces the table @h->name; h->num_counters must be its number of entries
- * (-EAGAIN), and so many old counters are written to @counters.
+ * (-EAGAIN), and so many old counters are written to @counters, shared memory.
  */
 int kxt_replace(const struct xt_family *f, const struct xt_replace_hdr *h,
 		const void *entries, struct xt_counters *counters);

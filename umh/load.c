@@ -113,7 +113,10 @@ int cg_load(struct cg *g)
 	if (!err)
 		err = btf__load_into_kernel(t.btf);
 	if (!err) {
+		const int btfs[] = { 0, g->module_btf };	/* the first place is not looked at */
+
 		LIBBPF_OPTS(bpf_prog_load_opts, o,
+			    .fd_array = g->module_btf >= 0 ? btfs : NULL,
 			    .expected_attach_type = g->fl->attach_type,
 			    .prog_btf_fd = btf__fd(t.btf),
 			    .func_info = fi,

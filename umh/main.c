@@ -15,9 +15,13 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "backend.h"
 #include "daemon.h"
+#include "early.h"
 #include "helper.h"
+#include "kernel_xt.h"
 #include "loop.h"
+#include "module.h"
 #include "netns.h"
 #include "request.h"
 #include "sidefx.h"
@@ -34,6 +38,8 @@ static const char usage[] =
 	"\n"
 	"  --socket PATH             listen there (default: $" XTJIT_SOCKET_ENV " or\n"
 	"                            " XTJIT_SOCKET_DEFAULT ")\n"
+	"  --module                  with the module xtjit only, which starts it so; else:\n"
+	"                            with it if " XTJIT_DEV " is there\n"
 	"  --daemon                  go to the background; exit 0 when listening (also if\n"
 	"                            another helper listens there already), else 1\n"
 	"  --early=off|on|eager      the early stage, where a ruleset does not say (on)\n"
@@ -46,7 +52,7 @@ static const char usage[] =
 
 struct options {
 	const char *socket;
-	bool daemon;
+	bool daemon, module;
 };
 
 static int keyword(const char *value, const char *const *words)
@@ -76,6 +82,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 	static const struct option options[] = {
 		{ "socket", required_argument, NULL, 's' },
 		{ "daemon", no_argument, NULL, 'd' },
+		{ "module", no_argument, NULL, 'm' },
 		{ "early", required_argument, NULL, 'e' },
 		{ "fallback", required_argument, NULL, 'f' },
 		{ "help", no_argument, NULL, 'h' },
@@ -90,6 +97,9 @@ static void parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 'd':
 			o->daemon = true;
+			break;
+		case 'm':
+			o->module = true;
 			break;
 		case 'e':
 			ret = ret ?: parse_word("early", optarg, early, &helper.early);
@@ -141,7 +151,7 @@ static void timer_event(struct watch *w, __u32 events)
 		return;
 	request_tick();
 	space_tick();
-	if (++ticks % IDLE_TICKS == 0)
+	if (!module_is_open() && ++ticks % IDLE_TICKS == 0)
 		sidefx_idle();
 }
 
@@ -191,6 +201,14 @@ static int watch_ring(struct xt_err *err)
 	return loop_add(&ring_watch, EPOLLIN);
 }
 
+/* The administrator wants the module out: nothing is left behind. */
+static void module_gone(void)
+{
+	xt_log("the module has dropped all tables");
+	space_drop_all();
+	stop = true;
+}
+
 static int watch_all(struct xt_err *err)
 {
 	int ret = loop_init();
@@ -199,13 +217,16 @@ static int watch_all(struct xt_err *err)
 		ret = watch_signals();
 	if (!ret)
 		ret = watch_timer();
-	if (!ret)
+	if (!ret && !module_is_open())
 		ret = watch_ring(err);
+	if (!ret)
+		ret = early_init(err);
 	return ret ? xt_fail(err, ret, "event loop: %s", strerror(-ret)) : 0;
 }
 
 /*
- * The maps that all programs share: those that are pinned, or new ones.
+ * The maps that all programs share: those that are pinned, or new ones.  With
+ * the module there are none: nothing is done here for packets.
  */
 
 /* As this helper would make it; an older one may have left another. */
@@ -258,7 +279,35 @@ static void raise_limits(void)
 	setrlimit(RLIMIT_MEMLOCK, &memlock);
 }
 
-static int start(const char *socket, struct xt_err *err)
+/* With the module if it is there: nobody else has ip_tables' place then. */
+static int choose_backend(bool required, struct xt_err *err)
+{
+	struct xt_err why = {};
+	int ret = module_open(&why);
+
+	if (ret == -ENOENT && !required) {
+		if (access("/sys/module/xtjit", F_OK))
+			space_drop_leftovers(state_module_root());
+		return 0;
+	}
+	if (ret)
+		return xt_fail(err, ret, "%s", why.text);
+	helper.backend = &backend_module;
+	kxt_set_absent();
+	netns_set_opener(module_netns);
+	return 0;
+}
+
+static int open_slow_path(struct xt_err *err)
+{
+	int ret = open_shared(err);
+
+	if (!ret && sidefx_init(helper.self))
+		ret = xt_fail(err, -EIO, "slow path");
+	return ret;
+}
+
+static int start(const char *socket, bool module, struct xt_err *err)
 {
 	char *run_dir = daemon_run_dir(socket);
 	int ret;
@@ -272,17 +321,20 @@ static int start(const char *socket, struct xt_err *err)
 	if (!ret)
 		ret = daemon_settled(err);
 	if (!ret)
-		ret = state_init(socket, err);
+		ret = choose_backend(module, err);
 	if (!ret)
-		ret = open_shared(err);
-	if (!ret)
-		ret = sidefx_init(helper.self) ? xt_fail(err, -EIO, "slow path") : 0;
+		ret = state_init(module_is_open() ? NULL : socket, err);
+	if (!ret && !module_is_open())
+		ret = open_slow_path(err);
 	if (!ret)
 		ret = watch_all(err);
 	if (ret)
 		return ret;
 	space_recover_all();
-	return request_listen(socket, err);
+	ret = request_listen(socket, err);
+	if (!ret && module_is_open())
+		ret = module_watch(module_gone, err);
+	return ret;
 }
 
 static void other_pin(const char *dir, const char *name, void *arg)
@@ -298,19 +350,23 @@ static void forget_shared(void)
 
 	state_each(state_root(), other_pin, &others);
 	if (!others)
-		state_remove(state_root());
+		state_forget();
 }
 
 static void finish(void)
 {
 	request_exit();
 	space_exit();
+	early_exit();
+	module_close();
 	ring_buffer__free(ring);
 	close(timer_watch.fd);
 	close(signal_watch.fd);
 	loop_exit();
-	close(helper.ring);
-	close(helper.self);
+	if (helper.ring >= 0)
+		close(helper.ring);
+	if (helper.self >= 0)
+		close(helper.self);
 	forget_shared();
 }
 
@@ -326,7 +382,7 @@ int main(int argc, char **argv)
 	socket = daemon_path(o.socket);
 	ret = daemon_begin(socket, o.daemon, &err);
 	if (!ret)
-		ret = start(socket, &err);
+		ret = start(socket, o.module, &err);
 	if (ret) {
 		daemon_failed(err.text[0] ? err.text : strerror(-ret));
 		return 1;

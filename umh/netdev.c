@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "mnl_util.h"
 #include "netdev.h"
 #include "netdev_priv.h"
+#include "nsid.h"
 
 #ifndef NETLINK_GET_STRICT_CHK
 #define NETLINK_GET_STRICT_CHK 12
@@ -47,14 +49,18 @@ enum {
 };
 
 struct netdevs {
-	struct mnl_socket *watch;	/* notifications only */
-	struct mnl_socket *ask;		/* dumps only */
+	struct netdevs *next;
+	int nsid;
+	struct mnl_socket *ask;		/* for dumps, during one */
 	struct dev_list devs;
 	struct conf_list confs;
 	struct local_addrs local[2];	/* IPv4, IPv6 */
 	int stale;			/* STALE_* */
 	bool changed;			/* since the last netdevs_update() */
 };
+
+static int watch = -1;			/* notifications of all namespaces */
+static struct netdevs *all;
 
 static const int nfprotos[2] = { NFPROTO_IPV4, NFPROTO_IPV6 };
 
@@ -277,7 +283,7 @@ static int read_local(struct netdevs *n)
 }
 
 /* Reads what is stale; what fails stays so. 0 or the first negative errno. */
-static int refresh(struct netdevs *n)
+static int read_stale(struct netdevs *n)
 {
 	static const struct {
 		int bit;
@@ -298,6 +304,24 @@ static int refresh(struct netdevs *n)
 	}
 	if (was || n->changed)
 		apply_confs(n);
+	return ret;
+}
+
+static int refresh(struct netdevs *n)
+{
+	int on = 1, ret = 0;
+
+	if (n->stale)
+		ret = nlu_open(&n->ask, NETLINK_ROUTE, 0, 0);
+	if (ret)
+		return ret;
+	/* Linux 4.20; without it dumps are not filtered, and longer */
+	if (n->ask)
+		mnl_socket_setsockopt(n->ask, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
+	ret = read_stale(n);
+	if (n->ask)
+		mnl_socket_close(n->ask);
+	n->ask = NULL;
 	return ret;
 }
 
@@ -337,48 +361,75 @@ static int on_event(const struct nlmsghdr *h, void *arg)
 	return MNL_CB_OK;
 }
 
-bool netdevs_update(struct netdevs *n)
+/* What was lost may have been about any of them. */
+static void all_stale(void)
+{
+	for (struct netdevs *n = all; n; n = n->next)
+		n->stale = STALE_ALL;
+}
+
+void netdevs_receive(void)
 {
 	char buf[32768] __attribute__((aligned(8)));
 	ssize_t len;
-	bool changed;
+	int nsid;
 
 	for (;;) {
-		len = mnl_socket_recvfrom(n->watch, buf, sizeof(buf));
-		if (len > 0)
-			mnl_cb_run(buf, len, 0, 0, on_event, n);
-		else if (len < 0 && (errno == ENOBUFS || errno == ENOSPC))
-			n->stale = STALE_ALL;
-		else if (len == 0 || errno != EINTR)
+		len = nsid_recv(watch, buf, sizeof(buf), &nsid);
+		if (len < 0 && (errno == ENOBUFS || errno == ENOSPC))
+			all_stale();
+		else if (len == 0 || (len < 0 && errno != EINTR))
 			break;
+		for (struct netdevs *n = all; n && len > 0; n = n->next)
+			if (n->nsid == nsid)
+				mnl_cb_run(buf, len, 0, 0, on_event, n);
 	}
+}
+
+bool netdevs_pending(const struct netdevs *n)
+{
+	return n->stale || n->changed;
+}
+
+bool netdevs_update(struct netdevs *n)
+{
+	bool changed;
+
+	netdevs_receive();
 	refresh(n);
 	changed = n->changed;
 	n->changed = false;
 	return changed;
 }
 
-static int open_sockets(struct netdevs *n)
+int netdevs_init(struct xt_err *err)
 {
-	int on = 1, ret;
+	int ret;
 
-	ret = nlu_open(&n->watch, NETLINK_ROUTE, SOCK_NONBLOCK, GROUPS);
+	watch = nsid_listen(NETLINK_ROUTE, GROUPS);
+	ret = watch < 0 ? watch : local_filter(watch);
 	if (!ret)
-		ret = local_filter(netdevs_fd(n));
-	if (!ret)
-		ret = nlu_open(&n->ask, NETLINK_ROUTE, 0, 0);
-	/* Linux 4.20; without it dumps are not filtered, and longer */
-	if (!ret)
-		mnl_socket_setsockopt(n->ask, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
-	return ret;
+		return watch;
+	netdevs_exit();
+	return xt_fail(err, ret, "cannot watch devices: %s", strerror(-ret));
 }
 
+void netdevs_exit(void)
+{
+	if (watch >= 0)
+		close(watch);
+	watch = -1;
+}
+
+/* On the list first: what changes from then on is told. */
 struct netdevs *netdevs_open(struct xt_err *err)
 {
 	struct netdevs *n = calloc(1, sizeof(*n));
-	int ret = n ? open_sockets(n) : -ENOMEM;
+	int ret = n ? nsid_here(&n->nsid) : -ENOMEM;
 
 	if (!ret) {
+		n->next = all;
+		all = n;
 		n->stale = STALE_ALL;
 		ret = refresh(n);
 	}
@@ -394,10 +445,12 @@ struct netdevs *netdevs_open(struct xt_err *err)
 
 void netdevs_close(struct netdevs *n)
 {
-	if (n->watch)
-		mnl_socket_close(n->watch);
-	if (n->ask)
-		mnl_socket_close(n->ask);
+	struct netdevs **p = &all;
+
+	while (*p && *p != n)
+		p = &(*p)->next;
+	if (*p)
+		*p = n->next;
 	local_free(&n->local[0]);
 	local_free(&n->local[1]);
 	free(n->devs.v);
@@ -405,9 +458,9 @@ void netdevs_close(struct netdevs *n)
 	free(n);
 }
 
-int netdevs_fd(const struct netdevs *n)
+int netdevs_nsid(const struct netdevs *n)
 {
-	return mnl_socket_get_fd(n->watch);
+	return n->nsid;
 }
 
 const struct netdev *netdevs_list(const struct netdevs *n, int *count)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The devices and local addresses of one network namespace, by rtnetlink:
- * a first dump, then its notifications.
+ * The devices and local addresses of network namespaces, by rtnetlink: a first
+ * dump of each, then its notifications, for all of them on one socket, which
+ * holds none of them.
  */
 #ifndef XTJIT_NETDEV_H
 #define XTJIT_NETDEV_H
@@ -23,20 +24,25 @@ struct netdev {
 
 struct netdevs;			/* one namespace's */
 
-/*
- * Opens a watch in the current namespace (netns_enter()); NULL with @err on
- * failure.  It holds two sockets there (see netns_dead()); all other calls work
- * from anywhere.
- */
+/* Opens the socket; after nsid_init(), at home.  Its fd to wait on, or a negative errno. */
+int netdevs_init(struct xt_err *err);
+void netdevs_exit(void);
+
+/* Opens a watch of the current namespace (netns_enter()); NULL with @err on failure. */
 struct netdevs *netdevs_open(struct xt_err *err);
 void netdevs_close(struct netdevs *n);
 
-/* To wait on with epoll. */
-int netdevs_fd(const struct netdevs *n);
+/* The namespace's number, see nsid.h. */
+int netdevs_nsid(const struct netdevs *n);
+
+/* Takes in what has arrived, for all watches.  Never blocks. */
+void netdevs_receive(void);
+/* Whether any of it was about @n. */
+bool netdevs_pending(const struct netdevs *n);
 
 /*
- * Takes in what has arrived: true if a device or local address was added,
- * removed, renamed, changed its master or rp_filter.  Never blocks.  A lost
+ * Takes in what has arrived, in the namespace of @n: true if a device or local
+ * address was added, removed, renamed, changed its master or rp_filter.  A lost
  * notification (ENOBUFS) leads to a new dump.
  */
 bool netdevs_update(struct netdevs *n);

@@ -32,6 +32,12 @@ int netns_cookie(int fd, __u64 *cookie);
 int netns_enter(int fd);
 void netns_leave(void);
 
+/*
+ * From now on namespaces are not kept: @open brings one back by its cookie, an
+ * fd, or -ENOENT once it is gone.
+ */
+void netns_set_opener(int (*open)(__u64 cookie));
+
 /* Mounts @fd's namespace at RUN_DIR/netns/COOKIE (decimal), if it is not there yet. */
 int netns_keep(int fd, __u64 cookie);
 /* An fd (O_CLOEXEC) of a kept namespace, or a negative errno. */
@@ -44,9 +50,9 @@ int netns_each(void (*fn)(__u64 cookie, void *arg), void *arg);
 /*
  * True if nobody but us holds the namespace of @cookie, which is kept: then
  * nothing else can ever use it.  @own is the sum of what we hold of it besides
- * the bind mount: 1 for each netfilter link, 1 for each socket of ours in it
- * (netdevs_open() has 2, nft_watch_open() 1), 1 for each fd of the namespace
- * itself that is open here.  Not the current namespace.
+ * the bind mount: 1 for each netfilter link, 1 for each socket of ours in it,
+ * 1 for each fd of the namespace itself that is open here.  Not the current
+ * namespace.
  *
  * Counted on the other side: processes in it, their sockets and links, open
  * fds and mounts of it anywhere (copies of our mount in other mount namespaces

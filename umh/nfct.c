@@ -12,6 +12,7 @@
 #include "family.h"
 #include "mnl_util.h"
 #include "nfct.h"
+#include "nsid.h"
 
 #define TABLE	"xtjit"
 #define CHAIN	"conntrack"
@@ -312,26 +313,24 @@ int nft_facts_get(struct nft_facts *f, struct xt_err *err)
 
 int nft_watch_open(struct xt_err *err)
 {
-	struct sockaddr_nl addr = {
-		.nl_family = AF_NETLINK,
-		.nl_groups = 1 << (NFNLGRP_NFTABLES - 1),
-	};
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER);
-	int ret;
+	int fd = nsid_listen(NETLINK_NETFILTER, 1 << (NFNLGRP_NFTABLES - 1));
 
-	if (fd >= 0 && !bind(fd, (struct sockaddr *)&addr, sizeof(addr)))
-		return fd;
-	ret = -errno;
-	if (fd >= 0)
-		close(fd);
-	return xt_fail(err, ret, "cannot watch nf_tables: %s", strerror(-ret));
+	return fd >= 0 ? fd : xt_fail(err, fd, "cannot watch nf_tables: %s", strerror(-fd));
 }
 
-void nft_watch_drain(int fd)
+void nft_watch_drain(int fd, void (*fn)(int nsid), void (*lost)(void))
 {
-	char buf[256];
+	char buf[256];		/* what it says is no matter */
+	ssize_t n;
+	int nsid;
 
-	/* truncated, all the same; ENOBUFS: some are lost, which is no matter */
-	while (recv(fd, buf, sizeof(buf), MSG_DONTWAIT) >= 0 || errno == ENOBUFS || errno == EINTR)
-		;
+	for (;;) {
+		n = nsid_recv(fd, buf, sizeof(buf), &nsid);
+		if (n >= 0)
+			fn(nsid);
+		else if (errno == ENOBUFS)
+			lost();
+		else if (errno != EINTR)
+			break;
+	}
 }

@@ -33,10 +33,11 @@ struct nft_facts {
 int nft_facts_get(struct nft_facts *f, struct xt_err *err);
 
 /*
- * A socket (non-blocking) that becomes readable when rulesets change
- * (NFNLGRP_NFTABLES), by us too; to be drained with nft_watch_drain().
+ * A socket (see nsid_listen()) that becomes readable when rulesets change
+ * (NFNLGRP_NFTABLES), by us too; to be drained with nft_watch_drain(), which
+ * calls @fn for the numbers of the namespaces, or @lost: it may have been any.
  */
 int nft_watch_open(struct xt_err *err);
-void nft_watch_drain(int fd);
+void nft_watch_drain(int fd, void (*fn)(int nsid), void (*lost)(void));
 
 #endif

@@ -10,7 +10,8 @@
 /* Evaluating it changes something, or its outcome is not the same twice. */
 static bool stateful(const struct ir_pred *p)
 {
-	return p->kind == IR_P_LIMIT || p->kind == IR_P_NTH || p->kind == IR_P_RANDOM;
+	return p->kind == IR_P_LIMIT || p->kind == IR_P_NTH || p->kind == IR_P_RANDOM ||
+	       p->kind == IR_P_NATIVE;
 }
 
 /* @q holds, and drops nothing more, wherever @p held before it in the same rule. */
@@ -21,21 +22,26 @@ static bool implied(const struct ir_pred *p, const struct ir_pred *q)
 	return !stateful(p) && !memcmp(p, q, sizeof(*p));
 }
 
-/* Requires nothing.  A rule loses predicates that an earlier one of its own implies. */
+/*
+ * Requires nothing.  A rule loses predicates that an earlier one of its own
+ * implies; what was before a native match may not hold behind it (a mark).
+ */
 static void pass_implied(struct ir_table *t)
 {
 	for (__u32 c = 0; c < t->nchains; c++)
 		for (__u32 i = 0; i < t->chains[c].nrules; i++) {
 			struct ir_rule *r = &t->chains[c].rules[i];
-			int n = 0;
+			int n = 0, from = 0;
 
 			for (int k = 0; k < r->npreds; k++) {
 				bool drop = false;
 
-				for (int j = 0; j < n && !drop; j++)
+				for (int j = from; j < n && !drop; j++)
 					drop = implied(&r->preds[j], &r->preds[k]);
 				if (!drop)
 					r->preds[n++] = r->preds[k];
+				if (r->preds[k].kind == IR_P_NATIVE)
+					from = n;
 			}
 			r->npreds = n;
 		}
@@ -46,7 +52,7 @@ static bool final(const struct ir_rule *r)
 {
 	return !r->npreds && (r->action == IR_A_ACCEPT || r->action == IR_A_DROP ||
 			      r->action == IR_A_RETURN || r->action == IR_A_GOTO ||
-			      r->action == IR_A_REJECT);
+			      r->action == IR_A_REJECT || r->action == IR_A_QUEUE);
 }
 
 /* Requires nothing.  Rules behind an unconditional end of their chain go; a policy stays. */

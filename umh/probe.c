@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "blob.h"
+#include "kernel_xt.h"
 #include "probe.h"
 
 #define POLICY_SIZE (sizeof(struct ip6t_entry) + sizeof(struct xt_standard_target))
@@ -89,7 +90,7 @@ bool probe_exthdr_checked(void)
 	int status = 0;
 	pid_t pid;
 
-	if (answer >= 0)
+	if (answer >= 0 || kxt_is_absent())
 		return answer;
 	pid = fork();
 	if (!pid)

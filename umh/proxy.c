@@ -133,16 +133,6 @@ int owner_proxy_replace(struct table *t, struct call *c)
 	return ret;
 }
 
-static int reply_gen(struct call *c, const struct gen *g)
-{
-	struct xt_counters *out = call_reply(c, g->ncounters * sizeof(*out));
-
-	if (!out)
-		return -ENOMEM;
-	gen_counters(g, out);
-	return 0;
-}
-
 /* 1: *ret is what is to be returned. */
 static bool from_journal(struct table *t, struct call *c, int *ret)
 {
@@ -178,9 +168,9 @@ int owner_repeated(struct table *t, struct call *c)
 	if (from_journal(t, c, &ret))
 		return ret ?: 1;
 	if (table_is_kernel(t) && t->w->move_id == id && t->cur)
-		ret = reply_gen(c, t->cur);
+		ret = table_reply_counters(c, t->cur);
 	else if (table_is_xtjit(t) && t->cur->request == id && t->prev)
-		ret = reply_gen(c, t->prev);
+		ret = table_reply_counters(c, t->prev);
 	else if (table_is_xtjit(t) && t->prev && t->prev->request == id)
 		ret = -EAGAIN;	/* done, and undone: its counters went to someone else */
 	else

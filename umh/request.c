@@ -116,7 +116,7 @@ static void conn_send(struct conn *c)
  * What a person is told: why something was refused or went wrong here; not what
  * the kernel would say no more of than its errno.
  */
-static size_t note_of(const struct call *call, int status)
+size_t call_note(const struct call *call, int status)
 {
 	bool option = call->req.op == XTJIT_OP_SET || call->req.op == XTJIT_OP_GET;
 	bool ours = !strncmp(call->err.text, "xtjit:", 6) || status == -EIO || status == -ENOMEM;
@@ -135,7 +135,7 @@ static void conn_reply(struct conn *c, int status)
 	c->rep = (struct xtjit_rep){
 		.magic = XTJIT_MAGIC, .version = XTJIT_VERSION, .op = call->req.op,
 		.id = call->req.id, .status = status, .len = call->out_len,
-		.note_len = note_of(call, status),
+		.note_len = call_note(call, status),
 	};
 	c->since = now_ns();
 	conn_send(c);
@@ -262,29 +262,34 @@ static void conn_event(struct watch *w, __u32 events)
  * Connections
  */
 
-static bool peer_is_root(int fd)
+/* Its process id; a negative errno if it is not root's. */
+static int root_peer(int fd)
 {
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
 
-	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) && cred.uid == 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+		return -errno;
+	return cred.uid ? -EPERM : cred.pid;
 }
 
 static void listener_event(struct watch *w, __u32 events)
 {
 	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int peer = fd < 0 ? fd : root_peer(fd);
 	struct conn *c;
 
 	(void)events;
 	if (fd < 0)
 		return;
-	c = peer_is_root(fd) && nconns < MAX_CONNS ? calloc(1, sizeof(*c)) : NULL;
+	c = peer >= 0 && nconns < MAX_CONNS ? calloc(1, sizeof(*c)) : NULL;
 	if (!c) {
 		close(fd);
 		return;
 	}
 	c->watch = (struct watch){ .fd = fd, .fn = conn_event };
 	c->call.netns = -1;
+	c->call.peer = peer;
 	c->since = now_ns();
 	c->next = conns;
 	conns = c;

@@ -5,6 +5,9 @@
 #ifndef XTJIT_REQUEST_H
 #define XTJIT_REQUEST_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "err.h"
 #include "xtjit_msg.h"
 
@@ -13,7 +16,10 @@ struct call {
 	struct xtjit_req req;
 	void *payload;		/* req.len bytes, aligned to 8, and a NUL */
 	int netns;		/* fd */
+	int peer;		/* process id of who asks; 0: not to be seen from here */
 	__u64 cookie;		/* the namespace's */
+	bool device;		/* it came from the module, which knows its id */
+	bool foreign;		/* the namespace belongs to another user namespace than the first */
 	void *out;		/* malloc()ed, or NULL */
 	size_t out_len;
 	struct xt_err err;	/* its text is the reply's note */
@@ -25,6 +31,9 @@ int request_listen(const char *path, struct xt_err *err);
 void request_exit(void);
 /* Once a second: ends connections that take too long. */
 void request_tick(void);
+
+/* The length of what of c->err.text goes with the reply. */
+size_t call_note(const struct call *c, int status);
 
 /* The reply's payload: @len bytes, zeroed; NULL (and c->err) when out of memory. */
 void *call_reply(struct call *c, size_t len);

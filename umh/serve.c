@@ -9,10 +9,12 @@
 #include "ext.h"
 #include "helper.h"
 #include "kernel_xt.h"
+#include "module.h"
 #include "netns.h"
 #include "owner.h"
 #include "serve.h"
 #include "status.h"
+#include "users.h"
 
 /* The table that the payload begins with the name of, met.  Or a negative errno. */
 static int find_table(struct call *c, const struct xt_family *f, struct table **t)
@@ -27,6 +29,8 @@ static int find_table(struct call *c, const struct xt_family *f, struct table **
 	s = space_get(c->netns, c->cookie, &c->err);
 	if (!s)
 		return c->err.err;
+	if (c->device)
+		s->w->foreign = c->foreign;
 	*t = space_table(s, f, name);
 	return table_meet(*t, c);
 }
@@ -35,14 +39,44 @@ static int find_table(struct call *c, const struct xt_family *f, struct table **
  * SET
  */
 
-static void set_early(struct space *s, struct call *c)
+static void set_early(struct space *s, __u32 mode)
 {
-	__u32 mode = c->req.early ?: helper.early;
-
 	if (s->w->early == mode)
 		return;
 	s->w->early = mode;
 	early_refresh(s);
+}
+
+/* Of the module's requests none says it: OP_EARLY does. */
+static __u32 early_mode(const struct space *s, const struct call *c)
+{
+	return c->req.early ?: module_is_open() ? s->w->early : helper.early;
+}
+
+/*
+ * net/netfilter/xt_owner.c owner_check(): users and groups may be named only by who
+ * is of the user namespace that the network namespace belongs to.  The kernel's
+ * own ip_tables would look at us instead.
+ */
+static int check_users(struct call *c, const struct xt_family *f, const struct xt_replace_hdr *h,
+		       const void *entries)
+{
+	struct xt_ruleset rs;
+	int of = module_is_open() ? 1 : users_has(c->peer), ret;
+	bool named;
+
+	if (of == 1)
+		return 0;
+	ret = xt_ruleset_decode(&rs, f, h, entries, NULL);
+	if (ret)
+		return ret;
+	named = ext_names_users(&rs);
+	xt_ruleset_free(&rs);
+	if (named && of < 0)
+		return xt_fail(&c->err, -EPERM,
+			       "xtjit: a rule names users, and your user namespace cannot be seen from the helper: %s",
+			       strerror(-of));
+	return named ? -EINVAL : 0;
 }
 
 static int set_replace(struct call *c, const struct xt_family *f)
@@ -54,11 +88,13 @@ static int set_replace(struct call *c, const struct xt_family *f)
 
 	ret = xt_replace_parse(f, c->payload, c->req.len, &h, &entries, NULL);
 	if (!ret)
+		ret = check_users(c, f, &h, entries);
+	if (!ret)
 		ret = find_table(c, f, &t);
 	if (!ret)
 		ret = table_replace(t, c);
 	if (!ret)
-		set_early(t->space, c);
+		set_early(t->space, early_mode(t->space, c));
 	return ret;
 }
 
@@ -227,6 +263,9 @@ static int move_table(struct call *c, struct table *t, bool adopt, FILE *out)
 
 static int check_move(struct call *c, const char *name, bool adopt)
 {
+	if (module_is_open())
+		return xt_fail(&c->err, -EOPNOTSUPP,
+			       "the module has the place of the kernel's ip_tables: every table is xtjit's");
 	if (*name && !xt_table_row(&xt_family_ip, name))
 		return xt_fail(&c->err, -ENOENT, "there is no table \"%.32s\"", name);
 	if (adopt && !strcmp(name, "nat"))
@@ -275,6 +314,24 @@ static int op_move(struct call *c, const struct xt_family *only, bool adopt)
 }
 
 /*
+ * EARLY
+ */
+
+static int op_early(struct call *c)
+{
+	struct space *s;
+
+	if (!module_is_open())
+		return xt_fail(&c->err, -EOPNOTSUPP,
+			       "without the module, each command says it: xtjit run --early=... -- COMMAND");
+	s = space_get(c->netns, c->cookie, &c->err);
+	if (!s)
+		return c->err.err;
+	set_early(s, c->req.early ?: helper.early);
+	return 0;
+}
+
+/*
  * Dispatch
  */
 
@@ -313,6 +370,8 @@ static int dispatch(struct call *c, const struct xt_family *f)
 		return op_move(c, f, true);
 	case XTJIT_OP_RELEASE:
 		return op_move(c, f, false);
+	case XTJIT_OP_EARLY:
+		return op_early(c);
 	}
 	return xt_fail(&c->err, -EOPNOTSUPP, "unknown operation %u", c->req.op);
 }

@@ -47,6 +47,16 @@ static int ask(int fd, struct nlmsghdr *nlh, mnl_cb_t fn, void *arg)
 	}
 }
 
+/* Begins a question of @type in @buf. */
+static struct nlmsghdr *question(char *buf, __u16 type, __u16 flags)
+{
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+
+	nlh->nlmsg_type = type;
+	nlh->nlmsg_flags = NLM_F_REQUEST | flags;
+	return nlh;
+}
+
 static void put_opt_u32(struct nlmsghdr *nlh, __u16 type, __u32 v)
 {
 	if (v)
@@ -107,12 +117,10 @@ int route_get(int fd, const struct route_query *q, struct route *r)
 {
 	size_t alen = q->nfproto == NFPROTO_IPV4 ? 4 : 16;
 	char buf[256] __attribute__((aligned(8)));
-	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+	struct nlmsghdr *nlh = question(buf, RTM_GETROUTE, 0);
 	struct rtmsg *rtm;
 
 	memset(r, 0, sizeof(*r));
-	nlh->nlmsg_type = RTM_GETROUTE;
-	nlh->nlmsg_flags = NLM_F_REQUEST;
 	rtm = mnl_nlmsg_put_extra_header(nlh, sizeof(*rtm));
 	rtm->rtm_family = alen == 4 ? AF_INET : AF_INET6;
 	rtm->rtm_tos = q->tos;
@@ -193,12 +201,10 @@ static int link_cb(const struct nlmsghdr *nlh, void *arg)
 int link_get(int fd, __u32 ifindex, struct link_info *l)
 {
 	char buf[128] __attribute__((aligned(8)));
-	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+	struct nlmsghdr *nlh = question(buf, RTM_GETLINK, 0);
 	struct ifinfomsg *ifi;
 
 	memset(l, 0, sizeof(*l));
-	nlh->nlmsg_type = RTM_GETLINK;
-	nlh->nlmsg_flags = NLM_F_REQUEST;
 	ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
 	ifi->ifi_index = ifindex;
 	mnl_attr_put_u32(nlh, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
@@ -226,12 +232,9 @@ static void addr_parse(const struct nlmsghdr *nlh, struct addr *ad)
 
 static struct nlmsghdr *addr_request(char *buf, __u8 family, __u16 flags, __u32 ifindex)
 {
-	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
-	struct ifaddrmsg *ifa;
+	struct nlmsghdr *nlh = question(buf, RTM_GETADDR, flags);
+	struct ifaddrmsg *ifa = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifa));
 
-	nlh->nlmsg_type = RTM_GETADDR;
-	nlh->nlmsg_flags = NLM_F_REQUEST | flags;
-	ifa = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifa));
 	ifa->ifa_family = family;
 	ifa->ifa_index = ifindex;
 	return nlh;

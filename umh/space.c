@@ -6,11 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backend.h"
 #include "early.h"
 #include "helper.h"
 #include "kernel_xt.h"
 #include "netns.h"
-#include "nfct.h"
 #include "recover.h"
 #include "sidefx.h"
 #include "space.h"
@@ -148,11 +148,11 @@ int space_conntrack(struct space *s, const struct xt_family *f, const struct ir_
 			ir_needs(&t->cur->ir, &n);
 	}
 	if (n.conntrack && !s->conntrack[fi]) {
-		ret = nfct_enable(f->nfproto, err);
+		ret = helper.backend->conntrack(f, true, err);
 		if (ret)
 			return ret;
 	} else if (!n.conntrack && s->conntrack[fi] && !next) {
-		nfct_disable(f->nfproto);
+		helper.backend->conntrack(f, false, err);
 	} else {
 		return 0;
 	}
@@ -221,7 +221,7 @@ out:
 /* What we have open in it, besides its bind mount. */
 static int own_references(const struct space *s)
 {
-	int n = early_refs(s) + sidefx_refs(s->cookie);
+	int n = sidefx_refs(s->cookie);
 
 	for (int f = 0; f < 2; f++)
 		for (int i = 0; i < XT_TABLES; i++)
@@ -259,46 +259,86 @@ void space_exit(void)
 		space_close(spaces, false);
 }
 
-static void recover_kept(__u64 cookie, void *arg)
+static void recover_one(int fd, __u64 cookie)
 {
 	struct xt_err err = {};
-	char name[20];
-	int fd;
 
-	(void)arg;
-	snprintf(name, sizeof(name), "%llx", cookie);
-	if (!state_exists(state_root(), name)) {
-		netns_drop(cookie);
+	if (netns_enter(fd))
 		return;
-	}
-	fd = netns_open(cookie);
-	if (fd < 0)
-		return;
-	if (!netns_enter(fd)) {
-		if (!space_get(fd, cookie, &err))
-			xt_log("namespace %llx: %s", cookie, err.text);
-		netns_leave();
-	}
-	close(fd);
+	if (!space_get(fd, cookie, &err))
+		xt_log("namespace %llx: %s", cookie, err.text);
+	netns_leave();
 }
 
-static void report_unkept(const char *dir, const char *name, void *arg)
+static void recover_pinned(const char *dir, const char *name, void *arg)
 {
-	char path[PIN_DIR_MAX];
+	char path[PIN_DIR_MAX], *end;
 	struct stat st;
 	__u64 cookie;
-	char *end;
+	int fd;
 
 	(void)arg;
 	state_path(path, dir, "%s", name);
 	cookie = strtoull(name, &end, 16);
-	if (!*end && !stat(path, &st) && S_ISDIR(st.st_mode) && !space_find(cookie))
+	if (*end || stat(path, &st) || !S_ISDIR(st.st_mode))
+		return;
+	fd = netns_open(cookie);
+	if (fd >= 0) {
+		recover_one(fd, cookie);
+		close(fd);
+	} else if (netns_dead(cookie, 0)) {
+		state_remove(path);
+	} else {
 		xt_log("namespace %s cannot be reached: its tables stay as they are until it asks",
 		       name);
+	}
+}
+
+static void drop_unused(__u64 cookie, void *arg)
+{
+	char name[20];
+
+	(void)arg;
+	snprintf(name, sizeof(name), "%llx", cookie);
+	if (!state_exists(state_root(), name))
+		netns_drop(cookie);
 }
 
 void space_recover_all(void)
 {
-	netns_each(recover_kept, NULL);
-	state_each(state_root(), report_unkept, NULL);
+	state_each(state_root(), recover_pinned, NULL);
+	netns_each(drop_unused, NULL);
+}
+
+void space_drop_all(void)
+{
+	while (spaces) {
+		struct space *s = spaces;
+		int fd = netns_open(s->cookie);
+
+		if (fd >= 0 && !netns_enter(fd)) {
+			early_remove(s);
+			netns_leave();
+		}
+		if (fd >= 0)
+			close(fd);
+		space_close(s, true);
+	}
+	space_drop_leftovers(state_root());
+	state_forget();
+}
+
+static void drop_leftover(const char *dir, const char *name, void *arg)
+{
+	char path[PIN_DIR_MAX];
+
+	(void)arg;
+	state_path(path, dir, "%s", name);
+	early_disarm(path);
+}
+
+void space_drop_leftovers(const char *root)
+{
+	state_each(root, drop_leftover, NULL);
+	state_remove(root);
 }

@@ -13,6 +13,7 @@ struct early;
 /* Pinned. */
 struct space_words {
 	__u32 early;		/* enum xtjit_early, of the last replace */
+	__u32 foreign;		/* it belongs to another user namespace: bounded */
 };
 
 struct space {
@@ -52,6 +53,10 @@ char *space_names(struct space *s, const struct xt_family *f, size_t *len);
 void space_recover_all(void);
 /* Once a second: forgets namespaces that are gone. */
 void space_tick(void);
+/* Takes everything off and unpins it, of unreached namespaces, too. */
+void space_drop_all(void);
+/* What is pinned below @root, and nobody's any more: of a module that is gone. */
+void space_drop_leftovers(const char *root);
 /* Closes everything, and leaves it in force. */
 void space_exit(void);
 

@@ -32,21 +32,34 @@ static __u64 hash(const char *s)
 	return h;
 }
 
-int state_init(const char *socket, struct xt_err *err)
+const char *state_module_root(void)
+{
+	return BPFFS "/xtjit/module";
+}
+
+static void name_root(const char *socket)
 {
 	const char *base = strrchr(socket, '/');
 	char name[32];
-	int ret;
 
 	base = base ? base + 1 : socket;
 	snprintf(name, sizeof(name), "%s", base);
 	for (char *p = name; *p; p++)
 		if (*p == '.' || (unsigned char)*p < '!')
 			*p = '-';
-	ret = state_mkdir(BPFFS "/xtjit");
+	snprintf(root, sizeof(root), BPFFS "/xtjit/%s-%016llx", name, hash(socket));
+}
+
+int state_init(const char *socket, struct xt_err *err)
+{
+	int ret = state_mkdir(BPFFS "/xtjit");
+
 	if (ret)
 		return xt_fail(err, ret, BPFFS "/xtjit: %s", strerror(-ret));
-	snprintf(root, sizeof(root), BPFFS "/xtjit/%s-%016llx", name, hash(socket));
+	if (socket)
+		name_root(socket);
+	else
+		snprintf(root, sizeof(root), "%s", state_module_root());
 	ret = state_mkdir(root);
 	if (ret)
 		return xt_fail(err, ret, "%s: %s", root, strerror(-ret));
@@ -95,6 +108,12 @@ void state_remove(const char *dir)
 {
 	state_each(dir, remove_one, NULL);
 	rmdir(dir);
+}
+
+void state_forget(void)
+{
+	state_remove(root);
+	rmdir(BPFFS "/xtjit");
 }
 
 void state_each(const char *dir, void (*fn)(const char *dir, const char *name, void *arg),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What outlives the helper: maps and links pinned in bpffs, below a root that
- * is named after the helper's socket.
+ * is named after the helper's socket; or "module", of whoever has the module.
  *
  *   ROOT/ring, ROOT/self            what all programs share
  *   ROOT/COOKIE/                    a network namespace
@@ -26,9 +26,11 @@
 
 #define PIN_DIR_MAX 200		/* of any directory of ours, the NUL included */
 
-/* Makes the root of the helper that listens on @socket (an absolute path). */
+/* Makes the root of the helper that listens on @socket (an absolute path; NULL: the module's). */
 int state_init(const char *socket, struct xt_err *err);
 const char *state_root(void);
+/* The module's, whoever we are. */
+const char *state_module_root(void);
 
 /* DIR/NAME into @out; names never have a dot (bpffs refuses those). */
 void state_path(char out[PIN_DIR_MAX], const char *dir, const char *fmt, ...)
@@ -38,6 +40,8 @@ int state_mkdir(const char *dir);
 bool state_exists(const char *dir, const char *name);
 /* With all that is in it. */
 void state_remove(const char *dir);
+/* The root, and what is above it if nobody else's is there. */
+void state_forget(void);
 /* Calls @fn for each name in @dir; it may remove what it is called for. */
 void state_each(const char *dir, void (*fn)(const char *dir, const char *name, void *arg),
 		void *arg);

@@ -4,11 +4,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backend.h"
 #include "classify.h"
 #include "early.h"
-#include "ext.h"
 #include "helper.h"
 #include "kernel_xt.h"
+#include "module.h"
 #include "sidefx.h"
 #include "status.h"
 
@@ -40,14 +41,17 @@ static void print_groups(const struct ir_table *t, FILE *out)
 static void print_xtjit(const struct table *t, FILE *out)
 {
 	const struct gen *g = t->cur;
+	int prio;
 
 	fprintf(out, "%s %s: xtjit, ", t->family->name, t->row->name);
 	if (g->decoded)
 		fprintf(out, "%u rules, ", count_rules(g));
+	if (g->decoded && g->ir.nslots)
+		fprintf(out, "%u native parts, ", g->ir.nslots);
 	fprintf(out, "generation %llu, program %u\n", g->number, g->prog_id);
 	for (int i = 0; i < XT_HOOKS; i++)
-		if (t->link[i] >= 0)
-			fprintf(out, "  %-11s exact, priority %d\n", xt_hook_name[i], t->prio[i]);
+		if (helper.backend->hooked(t, i, &prio))
+			fprintf(out, "  %-11s exact, priority %d\n", xt_hook_name[i], prio);
 	if (g->decoded)
 		print_groups(&g->grouped, out);
 }
@@ -83,12 +87,18 @@ static void print_helper(FILE *out)
 {
 	const struct sidefx_stats *fx = sidefx_get_stats();
 
-	fprintf(out, "helper: pid %d, up %llu s, early %s, fallback %s\n", getpid(),
-		(now_ns() - helper.started) / 1000000000, early_names[helper.early],
-		helper.fallback == XTJIT_FALLBACK_REFUSE ? "refuse" : "kernel");
+	fprintf(out, "helper: pid %d, up %llu s, programs run by %s, early %s", getpid(),
+		(now_ns() - helper.started) / 1000000000, helper.backend->name,
+		early_names[helper.early]);
+	if (!module_is_open())
+		fprintf(out, ", fallback %s", helper.fallback == XTJIT_FALLBACK_REFUSE ?
+			"refuse" : "kernel");
+	fputc('\n', out);
 	fprintf(out, "  requests %llu, rulesets %llu, refused %llu, handed to the kernel %llu, "
 		"namespaces taken over %llu\n", helper.requests, helper.replaces, helper.refused,
 		helper.handed_over, helper.recovered);
+	if (module_is_open())
+		return;
 	fprintf(out, "  logged %llu (failed %llu), rejected %llu (limited %llu, failed %llu)\n",
 		fx->logged, fx->log_failed, fx->rejected, fx->reject_limited, fx->reject_failed);
 }
@@ -97,7 +107,8 @@ int status_text(__u64 cookie, const struct xt_family *f, FILE *out)
 {
 	struct space *s = space_find(cookie);
 
-	fprintf(out, "namespace %llx: early %s\n", cookie,
+	fprintf(out, "namespace %llx: early %s\n", cookie, s && s->w->foreign ?
+		"off: it belongs to another user namespace" :
 		early_names[s ? s->w->early : helper.early]);
 	for (int i = 0; i < 2; i++)
 		if (!f || f == space_families[i])

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-#include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/netfilter_ipv4/ip_tables.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "attach.h"
+#include "backend.h"
+#include "bounds.h"
 #include "early.h"
 #include "helper.h"
 #include "kernel_xt.h"
@@ -56,63 +56,6 @@ void table_drop_prev(struct table *t)
 }
 
 /*
- * Links
- */
-
-int table_links(const struct table *t)
-{
-	int n = 0;
-
-	for (int i = 0; i < XT_HOOKS; i++)
-		n += t->link[i] >= 0;
-	return n;
-}
-
-static int link_hook(struct table *t, int prog, int hook, struct xt_err *err)
-{
-	char name[16];
-	int ret;
-
-	t->link[hook] = attach_nf(prog, t->family->nfproto, hook, t->row->prio[hook],
-				  &t->prio[hook], err);
-	if (t->link[hook] < 0)
-		return t->link[hook];
-	snprintf(name, sizeof(name), "link-%d", hook);
-	ret = state_pin(t->link[hook], t->dir, name);
-	if (ret)
-		xt_fail(err, ret, "pin of the link at %s: %s", xt_hook_name[hook], strerror(-ret));
-	return ret;
-}
-
-int table_link(struct table *t, struct xt_err *err)
-{
-	int prog = -1, ret = 0;
-
-	for (int i = 0; i < XT_HOOKS && !ret; i++) {
-		if (!(t->row->valid_hooks & (1 << i)) || t->link[i] >= 0)
-			continue;
-		if (prog < 0)
-			prog = gate_entry_prog(t->mem.fd, t->seen, t->slot, err);
-		ret = prog < 0 ? prog : link_hook(t, prog, i, err);
-	}
-	close_fd(&prog);
-	return ret;
-}
-
-void table_unlink(struct table *t)
-{
-	char name[16];
-
-	for (int i = 0; i < XT_HOOKS; i++) {
-		if (t->link[i] < 0)
-			continue;
-		snprintf(name, sizeof(name), "link-%d", i);
-		state_unpin(t->dir, name);
-		close_fd(&t->link[i]);
-	}
-}
-
-/*
  * First use
  */
 
@@ -142,33 +85,6 @@ out:
 	return ret;
 }
 
-int table_make_core(struct table *t, struct xt_err *err)
-{
-	int ret;
-
-	if (t->slot >= 0)
-		return 0;
-	t->seen = gate_seen_create(err);
-	if (t->seen < 0)
-		return t->seen;
-	t->slot = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "xtjit_slot", 4, 4, 1, NULL);
-	if (t->slot < 0) {
-		ret = xt_fail(err, t->slot, "program array: %s", strerror(-t->slot));
-		goto out;
-	}
-	ret = state_pin(t->seen, t->dir, "seen");
-	if (!ret)
-		ret = state_pin(t->slot, t->dir, "slot");
-	if (ret)
-		xt_fail(err, ret, "pin below %s: %s", t->dir, strerror(-ret));
-out:
-	if (ret) {
-		close_fd(&t->slot);
-		close_fd(&t->seen);
-	}
-	return ret;
-}
-
 static int install_initial(struct table *t, struct xt_err *err)
 {
 	struct xt_replace_hdr h;
@@ -188,71 +104,25 @@ static int install_initial(struct table *t, struct xt_err *err)
 	return ret;
 }
 
-static int become_xtjit(struct table *t, struct xt_err *err)
+int table_begin(struct table *t, struct xt_err *err)
 {
 	int ret = table_make_words(t, GATE_XTJIT, WHY_NONE, "", err);
 
 	if (ret)
 		return ret;
-	ret = table_make_core(t, err);
+	ret = helper.backend->prepare(t, err);
 	if (!ret)
 		ret = install_initial(t, err);
 	if (!ret)
-		ret = table_link(t, err);
+		ret = helper.backend->attach(t, err);
 	if (ret)
 		table_close(t, true);
 	return ret;
 }
 
-static int meet_nat(struct table *t, struct xt_err *err)
-{
-	struct kxt_table k;
-	int ret;
-
-	ret = kxt_read(t->family, t->row->name, &k);
-	if (ret)
-		return xt_fail(err, ret == -ENOPROTOOPT ? -ENOENT : ret,
-			       "%s nat: is the kernel's own, and this kernel has none",
-			       t->family->name);
-	kxt_free(&k);
-	ret = table_make_words(t, GATE_KERNEL, WHY_NAT,
-			       "address translation is done by the kernel's own table", err);
-	if (!ret)
-		owner_nat_came(t->space, t->family);
-	return ret;
-}
-
-static bool kernel_has_rules(const struct table *t)
-{
-	struct kxt_table k;
-	bool ret;
-
-	if (!kxt_listed(t->family, t->row->name) || kxt_read(t->family, t->row->name, &k))
-		return false;
-	ret = !kxt_untouched(t->family, &k);
-	kxt_free(&k);
-	return ret;
-}
-
 int table_meet(struct table *t, struct call *c)
 {
-	char text[640];
-	int ret;
-
-	if (t->w)
-		return 0;
-	if (!strcmp(t->row->name, "nat"))
-		return meet_nat(t, &c->err);
-	if (kernel_has_rules(t))
-		return table_make_words(t, GATE_KERNEL, WHY_RULES,
-					"had rules in the kernel's ip_tables before", &c->err);
-	ret = become_xtjit(t, &c->err);
-	if (!ret || !kxt_present(t->family) || !owner_may_fall_back(t, c))
-		return ret;
-	snprintf(text, sizeof(text), "%s", c->err.text);
-	xt_log("%s %s: left to the kernel's ip_tables: %s", t->family->name, t->row->name, text);
-	memset(&c->err, 0, sizeof(c->err));
-	return table_make_words(t, GATE_KERNEL, WHY_UNCOMPILED, text, &c->err);
+	return t->w ? 0 : helper.backend->meet(t, c);
 }
 
 /*
@@ -334,11 +204,10 @@ int table_stage(struct table *t, struct gen *g, struct xt_err *err)
 
 int table_flip(struct table *t, struct gen *g, struct xt_err *err)
 {
-	__u32 zero = 0;
-	int ret = bpf_map_update_elem(t->slot, &zero, &g->prog, BPF_ANY);
+	int ret = helper.backend->put(t, g, err);
 
 	if (ret)
-		return xt_fail(err, ret, "program array: %s", strerror(-ret));
+		return ret;
 	close_fd(&g->prog);
 	table_drop_prev(t);
 	t->prev = t->cur;
@@ -351,6 +220,7 @@ int table_flip(struct table *t, struct gen *g, struct xt_err *err)
 int table_install(struct table *t, struct gen *g, struct xt_err *err)
 {
 	struct space *s = t->space;
+	bool early_ran = early_runs(s, t->family);
 	struct early_progs early;
 	int ret;
 
@@ -366,7 +236,7 @@ int table_install(struct table *t, struct gen *g, struct xt_err *err)
 	if (ret)
 		early_build(s, t->family, NULL, NULL, &early);
 	early_start(s, t->family, &early);
-	if (!ret && t->prev)
+	if (!ret && t->prev && (early_ran || !helper.backend->put_waits))
 		grace();
 out:
 	space_conntrack(s, t->family, NULL, NULL);
@@ -403,7 +273,7 @@ static enum gen_result compile(struct table *t, struct gen *g, struct xt_err *er
 	return res;
 }
 
-static int reply_counters(struct call *c, const struct gen *g)
+int table_reply_counters(struct call *c, const struct gen *g)
 {
 	struct xt_counters *out = call_reply(c, g->ncounters * sizeof(*out));
 
@@ -418,12 +288,13 @@ static int replace_xtjit(struct table *t, struct call *c, struct gen *g)
 	int ret;
 
 	g->request = c->req.id;
+	g->commit_id = c->device ? c->req.id : 0;
 	ret = table_install(t, g, &c->err);
 	if (ret) {
 		gen_drop(g);
 		return ret;
 	}
-	return reply_counters(c, t->prev);
+	return table_reply_counters(c, t->prev);
 }
 
 static int give(struct table *t, struct call *c, const struct xt_replace_hdr *h,
@@ -504,6 +375,9 @@ int table_replace(struct table *t, struct call *c)
 	if (ret)
 		return ret < 0 ? ret : 0;
 	helper.replaces++;
+	ret = bounds_ruleset(t, &h, &c->err);
+	if (ret)
+		return ret;
 	if (table_is_kernel(t))
 		return replace_kernel(t, c, &h, entries);
 	res = gen_decode(&g, t->family, &h, entries, &c->err);

@@ -57,6 +57,8 @@ void table_init(struct table *t, struct space *s, const struct xt_family *f,
 
 /* First use: decides who has it. 0 or a negative errno. */
 int table_meet(struct table *t, struct call *c);
+/* Makes it xtjit's, as empty as the kernel makes a table on first use. */
+int table_begin(struct table *t, struct xt_err *err);
 
 /* The pinned words, made if there are none; for a table that the kernel has. */
 int table_make_words(struct table *t, enum gate_state gate, enum why why, const char *text,
@@ -86,12 +88,14 @@ int table_add_counters(struct table *t, struct call *c);
 
 /* SO_SET_REPLACE, whoever has it. */
 int table_replace(struct table *t, struct call *c);
+/* Its reply: the counters of the ruleset that was replaced. 0 or -ENOMEM. */
+int table_reply_counters(struct call *c, const struct gen *g);
 
 /* Brings @g (compiled) into force in place of t->cur, which becomes t->prev. */
 int table_install(struct table *t, struct gen *g, struct xt_err *err);
-/* Pins @g and makes it t->cur, without calling it from anywhere. */
+/* Pins @g as the table's next generation. */
 int table_stage(struct table *t, struct gen *g, struct xt_err *err);
-/* Slot 0 := t->cur's program. */
+/* Brings what is staged into force: it is t->cur then, and what was that t->prev. */
 int table_flip(struct table *t, struct gen *g, struct xt_err *err);
 /* Forgets t->prev, closed and unpinned. */
 void table_drop_prev(struct table *t);

@@ -53,7 +53,7 @@ class Receiver:
                 self.ns.run(impl.command('iptables-legacy-restore'), input=rules, env=impl.env())
             if xdp_drop:
                 with self.ns:
-                    self.link = bpfsys.attach_xdp(bpfsys.drop_program(),
+                    self.link = bpfsys.attach_xdp(bpfsys.verdict_program(bpfsys.XDP_DROP),
                                                   socket.if_nametoindex('r0'))
         except Exception:
             self.close()

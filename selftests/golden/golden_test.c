@@ -11,20 +11,10 @@
 #include <string.h>
 
 #include "compile.h"
+#include "ir_string.h"
 #include "tap.h"
 
 static bool update;
-
-static char *text_of(const struct ir_table *t)
-{
-	char *text = NULL;
-	size_t len;
-	FILE *f = open_memstream(&text, &len);
-
-	ir_print(f, t);
-	fclose(f);
-	return text;
-}
 
 /* All of a file, or NULL. */
 static char *slurp(const char *path)
@@ -95,10 +85,10 @@ static void test(const char *path)
 		ir_table_free(&t);
 		return;
 	}
-	once = text_of(&t);
+	once = ir_string(&t);
 	compare(path, once);
 	ret = passes_exact(&t, &err);
-	twice = text_of(&t);
+	twice = ir_string(&t);
 	tap_ok(!ret && !strcmp(once, twice), "%s: nothing is left to do", path);
 	free(once);
 	free(twice);

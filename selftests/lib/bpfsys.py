@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Enough of bpf(2) to load an XDP program of a few instructions, attach it, and send by it."""
+"""Enough of bpf(2) to load programs of a few instructions, attach them, and send by them."""
 import ctypes
 import os
+import socket
 import struct
 
 from netns import libc
 
 SYS_bpf = 321			# x86-64
 PROG_LOAD, PROG_TEST_RUN, LINK_CREATE = 5, 10, 28
-TYPE_XDP, ATTACH_XDP, DRV_MODE, LIVE_FRAMES = 6, 37, 1 << 2, 1 << 1
-XDP_DROP, REDIRECT = 1, 23
+TYPE_SCHED_CLS, TYPE_XDP, ATTACH_XDP, ATTACH_TCX_EGRESS = 3, 6, 37, 47
+DRV_MODE, LIVE_FRAMES = 1 << 2, 1 << 1
+XDP_DROP, XDP_PASS = 1, 2
+VLAN_PUSH, REDIRECT = 18, 23	# helpers
+SKB_PROTOCOL = 16		# offset in struct __sk_buff
 
 
 def bpf(cmd, attr):
@@ -25,28 +29,46 @@ def insn(op, dst=0, src=0, off=0, imm=0):
     return struct.pack('<BBhi', op, src << 4 | dst, off, imm)
 
 
-def load_xdp(code):
+def load(kind, code):
     insns = ctypes.create_string_buffer(code, len(code))
     text = ctypes.create_string_buffer(b'GPL')
-    attr = struct.pack('<IIQQ', TYPE_XDP, len(code) // 8, ctypes.addressof(insns),
+    attr = struct.pack('<IIQQ', kind, len(code) // 8, ctypes.addressof(insns),
                        ctypes.addressof(text))
     return bpf(PROG_LOAD, attr.ljust(72, b'\0'))
 
 
-def drop_program():
-    return load_xdp(insn(0xb7, 0, imm=XDP_DROP) + insn(0x95))
+def verdict_program(verdict):
+    """An XDP program for which all packets are alike."""
+    return load(TYPE_XDP, insn(0xb7, 0, imm=verdict) + insn(0x95))
 
 
 def redirect_program(ifindex):
     """Sends each frame out of the device."""
-    return load_xdp(insn(0xb7, 1, imm=ifindex) + insn(0xb7, 2) + insn(0x85, imm=REDIRECT) +
-                    insn(0x95))
+    return load(TYPE_XDP, insn(0xb7, 1, imm=ifindex) + insn(0xb7, 2) +
+                insn(0x85, imm=REDIRECT) + insn(0x95))
+
+
+def tag_program(ethertype, tci):
+    """For egress: frames of @ethertype get an 802.1Q tag, for the device to put in."""
+    swapped = (socket.htons(ethertype), socket.htons(0x8100))
+    return load(TYPE_SCHED_CLS, insn(0x61, 2, 1, SKB_PROTOCOL) + insn(0x55, 2, 0, 3, swapped[0]) +
+                insn(0xb7, 2, imm=swapped[1]) + insn(0xb7, 3, imm=tci) +
+                insn(0x85, imm=VLAN_PUSH) + insn(0xb7, 0) + insn(0x95))
+
+
+def attach(prog, ifindex, where, flags=0):
+    """In the current network namespace; lasts as long as the returned fd."""
+    attr = struct.pack('<IIII', prog, ifindex, where, flags)
+    return bpf(LINK_CREATE, attr.ljust(64, b'\0'))
 
 
 def attach_xdp(prog, ifindex):
-    """In the current network namespace; lasts as long as the returned fd."""
-    attr = struct.pack('<IIII', prog, ifindex, ATTACH_XDP, DRV_MODE)
-    return bpf(LINK_CREATE, attr.ljust(64, b'\0'))
+    return attach(prog, ifindex, ATTACH_XDP, DRV_MODE)
+
+
+def attach_egress(prog, ifindex):
+    """By TCX: Linux 6.6."""
+    return attach(prog, ifindex, ATTACH_TCX_EGRESS)
 
 
 def send(prog, frame, count):

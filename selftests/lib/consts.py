@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What a ruleset mentions, so that packets can be made that meet its rules."""
 import re
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 import pkt
 

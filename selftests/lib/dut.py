@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 import time
 
+import proto
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get('XTJIT_BUILD', os.path.join(ROOT, 'build'))
 PINS = '/sys/fs/bpf/xtjit'
@@ -32,6 +34,9 @@ class Kernel:
 
     def env(self):
         return None
+
+    def idle(self, ns):
+        """Waits until what packets so far have led to in user space is done."""
 
     def close(self):
         pass
@@ -75,6 +80,14 @@ class Xtjit:
             except OSError:
                 return 0
             return struct.unpack('3i', s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+
+    def idle(self, ns):
+        """
+        The helper's event loop has turned twice: what was in the ring buffer
+        before, answers and log lines, is sent.
+        """
+        for _ in range(2):
+            proto.exchange(self.base.socket, proto.header(proto.PROC, 5), b'names', [ns.fd])
 
     def kill(self, sig=signal.SIGKILL):
         """Signals the helper, if there is one: its process id, or 0."""

@@ -39,11 +39,15 @@ def unique(tag):
 
 
 class Netns:
-    """`with ns:` moves this thread (and what it starts) into the namespace."""
+    """
+    `with ns:` moves this thread (and what it starts) into the namespace: a new one,
+    or that of process @pid.
+    """
 
-    def __init__(self, tag):
+    def __init__(self, tag, pid=0):
         self.name = unique(tag)
-        run(['ip', 'netns', 'add', self.name])
+        run(['ip', 'netns', 'attach', self.name, str(pid)] if pid else
+            ['ip', 'netns', 'add', self.name])
         self.fd = os.open(f'/run/netns/{self.name}', os.O_RDONLY | os.O_CLOEXEC)
         with self, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             raw = s.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)

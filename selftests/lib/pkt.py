@@ -35,6 +35,20 @@ def eth(dst, src, proto, payload, tags=()):
     return dst + src + struct.pack('!H', proto) + payload
 
 
+def hosts(packet):
+    """The two addresses of an IP packet, in no order."""
+    at, n = (8, 16) if packet[:1] >= b'\x60' else (12, 4)
+    return frozenset((packet[at:at + n], packet[at + n:at + 2 * n]))
+
+
+def frame_hosts(frame):
+    """hosts() of what a frame carries, behind its tags."""
+    at = 12
+    while frame[at:at + 2] in (b'\x81\0', b'\x88\xa8'):
+        at += 4
+    return hosts(frame[at + 2:])
+
+
 def pad(frame, size=60, fill=b'\0'):
     return frame + fill * max(0, size - len(frame))
 

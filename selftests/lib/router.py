@@ -51,10 +51,15 @@ def mac_text(b):
 
 
 class Router:
-    """@hosts: addresses that are local too, on lo."""
+    """
+    @hosts: addresses that are local too, on lo.  @patient: REJECT's answers are to
+    come before the next packet between the same hosts: later ones, which may find a
+    connection that has begun since, differ from the kernel's own (README, limits).
+    """
 
-    def __init__(self, tag, impl, v6, ifs=('eth0', 'eth1'), hosts=()):
-        self.impl, self.v6, self.ifs = impl, v6, ifs
+    def __init__(self, tag, impl, v6, ifs=('eth0', 'eth1'), hosts=(), patient=False):
+        self.impl, self.v6, self.ifs, self.patient = impl, v6, ifs, patient
+        self.talking = set()	# hosts with packets since the last wait
         self.tool = 'ip6tables-legacy' if v6 else 'iptables-legacy'
         self.ns, self.peer = Netns(tag + 'r'), Netns(tag + 'p')
         impl.cookies.append(self.ns.cookie)
@@ -157,9 +162,14 @@ class Router:
         try:
             count, last = 0, None
             for port, frame in frames:
-                if last is not None and (port != last or count >= BURST):
+                hosts = pkt.frame_hosts(frame)
+                wait = self.patient and hosts in self.talking
+                if last is not None and (wait or port != last or count >= BURST):
                     self.barrier(last)
                     count = 0
+                if wait:
+                    self.idle()
+                self.talking.add(hosts)
                 self.ports[port].send(frame)
                 count, last = count + 1, port
             if last is not None:
@@ -169,6 +179,10 @@ class Router:
         lost = sum(d[11] for d in self.peer.devices().values())
         if lost:
             raise RuntimeError(f'{lost} frames were lost between peer and router')
+
+    def idle(self):
+        self.impl.idle(self.ns)
+        self.talking.clear()
 
     def barrier(self, port):
         self.serial += 1
@@ -187,7 +201,12 @@ class Router:
         Sends from the router itself: dicts of packet= (bytes from the IP header
         on), to=, uid=, gid=, groups=, mark=.  The errno of each send.
         """
-        return [self.send_one(**op) for op in ops]
+        out = []
+        for op in ops:
+            if self.patient:
+                self.idle()
+            out.append(self.send_one(**op))
+        return out
 
     def send_one(self, packet, to, uid=0, gid=0, groups=(), mark=0, sport=0, via=None):
         """With @sport a UDP socket sends @packet as its payload; else a raw one."""

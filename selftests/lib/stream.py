@@ -3,6 +3,7 @@
 A steady flow of UDP through a router, counted by the kernel at both ends: GOOD
 is let through by every complete ruleset of a test, BAD by none.
 """
+import contextlib
 import os
 import re
 import signal
@@ -11,7 +12,23 @@ import sys
 import time
 import traceback
 
+import flow
+
 GOOD, BAD = 5001, 5002
+
+# What is counted before it is decided: BAD by the chain part, GOOD behind it.
+RULES = f'''*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:part - [0:0]
+-A FORWARD -p udp -m udp --dport {GOOD}
+-A FORWARD -p udp -m udp --dport {BAD}
+-A FORWARD -j part
+-A FORWARD -p udp -m udp --dport {GOOD} -j ACCEPT
+-A part -p udp -m udp --dport {BAD} -j DROP
+COMMIT
+'''
 
 
 def counters(ns, tool, chain):
@@ -82,17 +99,18 @@ class Stream:
     def got(self):
         return counters(self.net.hosts['s'], self.tool, 'PREROUTING')
 
-    def check(self, tap, what, read):
+    def check(self, tap, what, read=None):
         """
-        In a pause: read() gives (GOOD, BAD) as the router's rules counted them.  All
-        that was sent must be in them, every GOOD one have come through, no BAD one.
+        In a pause: read() gives (GOOD, BAD) as the router's rules, those of RULES, counted
+        them.  All that was sent must be in them, every GOOD one have come through, no
+        BAD one.
         """
         self.pause()
         try:
             sent, got = self.sent(), self.got()
-            counted = read()
-            ok = counted == (sent[GOOD], sent[BAD]) and got == {GOOD: sent[GOOD], BAD: 0}
-            return tap.ok(ok, what, f'sent {sent}\nrules counted {counted}\narrived {got}\n'
+            seen = read() if read else counted(self.net)
+            ok = seen == (sent[GOOD], sent[BAD]) and got == {GOOD: sent[GOOD], BAD: 0}
+            return tap.ok(ok, what, f'sent {sent}\nrules counted {seen}\narrived {got}\n'
                           f'lost on the links: {self.lost()}')
         finally:
             self.resume()
@@ -104,6 +122,31 @@ class Stream:
     def close(self):
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
+
+
+@contextlib.contextmanager
+def running(impl, v6, rules=RULES, owner=None, **kw):
+    """
+    (net, stream): a Stream through a router with @rules; @owner: whose they are
+    before @impl is asked for anything.
+    """
+    net, s = flow.Triangle(impl, v6), None
+    try:
+        net.impl = owner or impl
+        net.restore(rules)
+        net.impl = impl
+        s = Stream(net, **kw)
+        yield net, s
+    finally:
+        s and s.close()
+        net.close()
+
+
+def counted(net, chain='FORWARD'):
+    """(GOOD, BAD) as the rules of @chain counted them."""
+    save = net.save()
+    return tuple(rule_packets(save, f'-A {chain} -p udp -m udp --dport {p}')
+                 for p in (GOOD, BAD))
 
 
 def rule_packets(save, rule):

@@ -73,7 +73,7 @@ static int open_ns(const char *name)
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-static bool readable(int fd)
+static bool __attribute__((unused)) readable(int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 

@@ -19,6 +19,7 @@
 #include "attach.h"
 #include "emit.h"
 #include "nfct.h"
+#include "nsid.h"
 
 /* A socket made in the namespace @ns. */
 static int socket_in(int ns, int family, int type)
@@ -474,25 +475,49 @@ static struct nft_facts facts(void)
 	return f;
 }
 
+static int nft_watch, nsid_b;
+static bool nft_seen;
+
+static void see_nsid(int nsid)
+{
+	nft_seen |= nsid == nsid_b;
+}
+
+static void see_lost(void)
+{
+	nft_seen = true;
+}
+
+/* Has B's ruleset changed?  Others may have theirs, too. */
+static bool nft_told(void)
+{
+	nft_seen = false;
+	nft_watch_drain(nft_watch, see_nsid, see_lost);
+	return nft_seen;
+}
+
 static void test_nfct(void)
 {
 	struct xt_err err = { .err = 0 };
 	struct nft_facts f;
-	int watch;
+	int again = -2;
 
+	must(nsid_init(&err), err.text);
+	nft_watch = nft_watch_open(&err);
 	must(netns_enter(fd_b), "enter");
-	watch = nft_watch_open(&err);
+	ok(!nsid_here(&nsid_b) && nsid_b >= 0 && !nsid_here(&again) && again == nsid_b,
+	   "nsid: a namespace has one, and keeps it");
 	netns_leave();
-	ok(watch >= 0 && !readable(watch), "nft watch: silent at first");
+	ok(!nsid_here(&again) && again == NSID_HOME, "nsid: home has none");
+	ok(nft_watch >= 0 && !nft_told(), "nft watch: silent at first");
 	ok(!ct_entries("ipv4", "10.77.0.2") && !ct_entries("ipv6", "fd77::2") && fragments() > 0,
 	   "ct off: no entries, fragments as they come");
 	ok(!ct_set(true), "ct: enable");
 	ok(ct_entries("ipv4", "10.77.0.2") && ct_entries("ipv6", "fd77::2"), "ct on: entries");
 	ok(fragments() == 0, "ct on: no fragments after defragmentation");
-	ok(readable(watch), "nft watch: tells");
-	nft_watch_drain(watch);
-	ok(!readable(watch), "nft watch: drained");
-	ok(!ct_set(true) && !readable(watch), "ct: enabled twice changes nothing");
+	ok(readable(nft_watch) && nft_told(), "nft watch: tells");
+	ok(!nft_told(), "nft watch: drained");
+	ok(!ct_set(true) && !nft_told(), "ct: enabled twice changes nothing");
 	ok(sh("ip netns exec %s nft list ruleset | grep -q xtjit", B) == 0 &&
 	   sh("ip netns exec %s bash -c 'nft list ruleset | nft -c -f -'", B) == 0,
 	   "nft can list it, and read that");
@@ -516,7 +541,8 @@ static void test_nfct(void)
 	f = facts();
 	ok(f.nat_chain && f.ct_helper, "nft facts: nat, a helper");
 	sh("ip netns exec %s nft flush ruleset", B);
-	close(watch);
+	close(nft_watch);
+	nsid_exit();
 }
 
 

@@ -15,31 +15,17 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
 import diff
 import dut
-import flow
 import stream
 import tap
 
 # In each of the rulesets GOOD goes through and BAD does not, each by another rule.
-BASE = '''*filter
-:INPUT ACCEPT [0:0]
-:FORWARD DROP [0:0]
-:OUTPUT ACCEPT [0:0]
-:part - [0:0]
--A FORWARD -p udp -m udp --dport 5001
--A FORWARD -p udp -m udp --dport 5002
--A FORWARD -j part
--A FORWARD -p udp -m udp --dport 5001 -j ACCEPT
--A part -p udp -m udp --dport 5002 -j DROP
-COMMIT
-*raw
+BASE = stream.RULES + f'''*raw
 :PREROUTING ACCEPT [0:0]
 :OUTPUT ACCEPT [0:0]
--A PREROUTING -p udp -m udp --dport 5001
--A PREROUTING -p udp -m udp --dport 5002
+-A PREROUTING -p udp -m udp --dport {stream.GOOD}
+-A PREROUTING -p udp -m udp --dport {stream.BAD}
 COMMIT
 '''
-COUNT = [f'-A {c} -p udp -m udp --dport {p}' for c in ('FORWARD', 'PREROUTING')
-         for p in (stream.GOOD, stream.BAD)]
 UPDATES = int(os.environ.get('XTJIT_UPDATES', '500'))
 
 
@@ -82,51 +68,44 @@ def updates(rnd):
             yield ['-t', 'raw', '-F', 'OUTPUT']
 
 
-def state(n):
-    save = n.save()
-    return [stream.rule_packets(save, r) for r in COUNT]
-
-
 def check(t, s, n, what):
     def read():
-        got = state(n)
-        return tuple(got[:2]) if got[:2] == got[2:] else got
+        got = [stream.counted(n, chain) for chain in ('FORWARD', 'PREROUTING')]
+        return got[0] if got[0] == got[1] else got
     s.check(t, what, read)
 
 
 def run(t, impl, seed, kill):
     """UPDATES updates under traffic; the text of the rules without counters."""
-    rnd = random.Random(seed)
-    n = flow.Triangle(impl, False)
-    s = killer = None
-    failed = []
+    killer = Killer(impl, random.Random(f'{seed}kill'))
     label = f'{impl.name}{" killed" if kill else ""}'
-    try:
-        n.restore(BASE)
-        s = stream.Stream(n, pps=10000)
-        killer = Killer(impl, random.Random(f'{seed}kill'))
+    with stream.running(impl, False, BASE, pps=10000) as (n, s):
         if kill:
             killer.start()
-        gen = updates(rnd)
-        for i in range(UPDATES):
-            args = next(gen)
-            r = n.firewall('-w', '20', *args, check=False)
-            if r.returncode:
-                failed.append(f'{i}: {args}: {r.returncode} {r.stderr.strip()[:200]}')
-            if i % 100 == 99:
-                check(t, s, n, f'{label}: counters after {i + 1} updates')
+        try:
+            failed = update(t, n, s, seed, label)
+        finally:
+            if kill:
+                killer.stop()
         if kill:
-            killer.stop()
             t.ok(killer.kills > 0, f'{label}: the helper was killed {killer.kills} times')
         t.ok(not failed, f'{label}: every update succeeds', '\n'.join(failed[:10]))
         time.sleep(0.2)
         check(t, s, n, f'{label}: counters in the end')
         return diff.tables(n.save())
-    finally:
-        if killer and killer.is_alive():
-            killer.stop()
-        s and s.close()
-        n.close()
+
+
+def update(t, n, s, seed, label):
+    """Texts of the updates that failed."""
+    gen, failed = updates(random.Random(seed)), []
+    for i in range(UPDATES):
+        args = next(gen)
+        r = n.firewall('-w', '20', *args, check=False)
+        if r.returncode:
+            failed.append(f'{i}: {args}: {r.returncode} {r.stderr.strip()[:200]}')
+        if i % 100 == 99:
+            check(t, s, n, f'{label}: counters after {i + 1} updates')
+    return failed
 
 
 def main():

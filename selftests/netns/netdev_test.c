@@ -9,14 +9,26 @@
 #include <time.h>
 
 #include "netdev.h"
+#include "nsid.h"
 
 static struct netdevs *devs;		/* of B */
+static int watch;			/* of all namespaces, at home */
+
+static bool update(void)
+{
+	bool changed;
+
+	must(netns_enter(fd_b), "enter");
+	changed = netdevs_update(devs);
+	netns_leave();
+	return changed;
+}
 
 /* Waits for nothing: the kernel tells before the command returns. */
 static bool after(const char *cmd)
 {
 	must(sh(cmd, B), cmd);
-	return netdevs_update(devs);
+	return update();
 }
 
 static const struct netdev *dev(const char *name)
@@ -61,7 +73,7 @@ static void test_devs(void)
 		b0 = *dev("b0");
 	ok(n == 2 && dev("lo") && dev("lo")->loopback && !dev("lo")->ether && b0.ether &&
 	   !b0.loopback && !b0.enslaved && !b0.raw_ip, "devs: lo and b0");
-	ok(!netdevs_update(devs), "devs: no change");
+	ok(!update(), "devs: no change");
 	ok(after("ip -n %s link add d0 type veth peer name d1") && dev("d0") && dev("d1"),
 	   "devs: added");
 	ok(!after("ip -n %s link set d0 alias other"), "devs: a change that does not matter");
@@ -70,9 +82,9 @@ static void test_devs(void)
 	   dev("d2")->enslaved && !dev("br0")->enslaved, "devs: enslaved");
 	ok(after("ip -n %s link set d2 nomaster") && !dev("d2")->enslaved, "devs: released");
 	must(sh("ip -n %s link set d1 netns %s", B, A), "move");
-	ok(netdevs_update(devs) && !dev("d1") && dev("d2"), "devs: moved out");
+	ok(update() && !dev("d1") && dev("d2"), "devs: moved out");
 	must(sh("ip -n %s link set d1 netns %s", A, B), "move");
-	ok(netdevs_update(devs) && dev("d1"), "devs: moved in");
+	ok(update() && dev("d1"), "devs: moved in");
 	ok(after("ip -n %s tuntap add t0 mode tun") && dev("t0")->raw_ip && !dev("t0")->ether,
 	   "devs: a tunnel has no MAC header");
 	ok(after("ip netns exec %s sysctl -w net.ipv4.conf.d2.rp_filter=2") &&
@@ -87,7 +99,7 @@ static void test_devs(void)
 	   "devs: a new one takes the default");
 	must(sh("ip netns exec %s sysctl -w net.ipv4.conf.default.rp_filter=0", B), "sysctl");
 	must(sh("for i in br0 d2 t0 e0; do ip -n %s link del $i; done", B), "del");
-	netdevs_update(devs);
+	update();
 	netdevs_list(devs, &n);
 	ok(n == 2 && !dev("b0")->rp_filter, "devs: deleted");
 }
@@ -155,9 +167,9 @@ static void test_customs(void)
 
 		snprintf(add, sizeof(add), c->what, "add");
 		snprintf(del, sizeof(del), c->what, "del");
-		there = plain(c->proto) && !sh("ip -n %s %s", B, add) && netdevs_update(devs) &&
+		there = plain(c->proto) && !sh("ip -n %s %s", B, add) && update() &&
 			!plain(c->proto);
-		ok(there && !sh("ip -n %s %s", B, del) && netdevs_update(devs) && plain(c->proto),
+		ok(there && !sh("ip -n %s %s", B, del) && update() && plain(c->proto),
 		   "local: no plain list: %s", add);
 	}
 	ok(after("ip -n %s rule del pref 32767") && !plain(NFPROTO_IPV4) &&
@@ -204,22 +216,23 @@ static __u32 drops(int fd)
 
 static void test_flood(void)
 {
-	int small = 1, fd = netdevs_fd(devs);
+	int small = 1, fd = watch;
 
 	must(sh("ip netns exec %s bash -c 'for i in {0..255}; do for j in {0..15}; do "
 		"echo route add 100.64.$i.$((16*j))/28 via 10.77.0.1; done; done | ip -b -'", B),
 	     "routes");
-	ok(!readable(fd), "flood: 4096 routes do not wake anyone");
+	netdevs_receive();
+	ok(!netdevs_pending(devs), "flood: 4096 routes tell nothing");
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
 	must(sh("ip netns exec %s bash -c 'for i in {1..200}; do "
 		"echo address add 10.79.0.$i/32 dev b0; done | ip -b -'", B), "addresses");
 	must(sh("ip -n %s link add f0 type veth peer name f1", B), "link");
 	ok(drops(fd) > 0, "flood: notifications are lost");
 	sh("ip -n %s link set f0 name f2", B);
-	ok(netdevs_update(devs) && dev("f2") && dev("f1") && listed(NFPROTO_IPV4, "10.79.0.200") &&
+	ok(update() && dev("f2") && dev("f1") && listed(NFPROTO_IPV4, "10.79.0.200") &&
 	   same_as_new(), "flood: and nothing is missed");
 	must(sh("ip -n %s link del f2; ip -n %s addr flush to 10.79.0.0/24", B, B), "flush");
-	ok(netdevs_update(devs) && same_as_new(), "flood: and back");
+	ok(update() && same_as_new(), "flood: and back");
 }
 
 static double ms(void)
@@ -240,11 +253,11 @@ static void test_many(void)
 	must(netns_enter(fd_b), "enter");
 	for (int i = 0; i < 50; i++)
 		must(!(all[i] = netdevs_open(&err)), err.text);
-	netns_leave();
 	t1 = ms();
 	for (int i = 0; i < 50; i++)
 		netdevs_update(all[i]);
 	t2 = ms();
+	netns_leave();
 	for (int i = 0; i < 50; i++)
 		netdevs_close(all[i]);
 	printf("# 50 watches: open %.1f ms, idle update %.2f ms\n", t1 - t0, t2 - t1);
@@ -255,10 +268,12 @@ static void test_netdev(void)
 {
 	struct xt_err err = { .err = 0 };
 
+	must(nsid_init(&err), err.text);
+	watch = netdevs_init(&err);
 	must(netns_enter(fd_b), "enter");
 	devs = netdevs_open(&err);
 	netns_leave();
-	ok(devs && fcntl(netdevs_fd(devs), F_GETFD) == FD_CLOEXEC, "devs: open %s", err.text);
+	ok(devs && fcntl(watch, F_GETFD) == FD_CLOEXEC, "devs: open %s", err.text);
 	test_devs();
 	test_local();
 	test_customs();
@@ -266,6 +281,8 @@ static void test_netdev(void)
 	test_flood();
 	test_many();
 	netdevs_close(devs);
+	netdevs_exit();
+	nsid_exit();
 }
 
 int main(void)

@@ -18,26 +18,8 @@ import flow
 import stream
 import tap
 
-RULES = '''*filter
-:INPUT ACCEPT [0:0]
-:FORWARD DROP [0:0]
-:OUTPUT ACCEPT [0:0]
-:part - [0:0]
--A FORWARD -p udp -m udp --dport 5001
--A FORWARD -p udp -m udp --dport 5002
--A FORWARD -j part
--A FORWARD -p udp -m udp --dport 5001 -j ACCEPT
--A part -p udp -m udp --dport 5002 -j DROP
-COMMIT
-'''
-COUNT = [f'-A FORWARD -p udp -m udp --dport {p}' for p in (stream.GOOD, stream.BAD)]
 FOREIGN = '-p tcp -m recent --rcheck --name xtjit-test -j DROP'.split()
 ROUNDS = 12
-
-
-def counted(net):
-    save = net.save()
-    return tuple(stream.rule_packets(save, r) for r in COUNT)
 
 
 def in_kernel(net, table='filter'):
@@ -57,13 +39,9 @@ def listed(net):
 
 def test_moves(t, impl, v6):
     label = f'moves v{6 if v6 else 4} {impl.name}'
-    n = flow.Triangle(impl, v6)
-    s = None
-    try:
-        n.restore(RULES)
-        s = stream.Stream(n)
+    with stream.running(impl, v6) as (n, s):
         plain = listed(n)
-        s.check(t, f'{label}: in xtjit', lambda: counted(n))
+        s.check(t, f'{label}: in xtjit')
         if impl.real:
             t.eq(in_kernel(n), [], f'{label}: not in ip_tables at first')
         for i in range(ROUNDS):
@@ -72,18 +50,15 @@ def test_moves(t, impl, v6):
                 t.eq(len(in_kernel(n)), 6, f'{label}: round {i}: in ip_tables')
             coherent(t, f'{label}: round {i}: save with it', n, plain, 1)
             if i % 4 == 0:
-                s.check(t, f'{label}: round {i}: counters in ip_tables', lambda: counted(n))
+                s.check(t, f'{label}: round {i}: counters in ip_tables')
             n.firewall('-D', 'FORWARD', *FOREIGN)
             if impl.real:
                 t.eq((in_kernel(n), policies(n)), ([], [f'-P {c} ACCEPT' for c in
                      ('INPUT', 'FORWARD', 'OUTPUT')]), f'{label}: round {i}: back in xtjit')
             coherent(t, f'{label}: round {i}: save without it', n, plain, 0)
             if i % 4 == 3:
-                s.check(t, f'{label}: round {i}: counters in xtjit', lambda: counted(n))
-        s.check(t, f'{label}: all counters at the end', lambda: counted(n))
-    finally:
-        s and s.close()
-        n.close()
+                s.check(t, f'{label}: round {i}: counters in xtjit')
+        s.check(t, f'{label}: all counters at the end')
 
 
 def coherent(t, what, n, plain, extra):
@@ -155,40 +130,29 @@ def test_nat(t, impls, v6):
 def test_adopt(t, impl, v6):
     """Rules that ip_tables had before stay there until `xtjit adopt`."""
     label = f'adopt v{6 if v6 else 4} {impl.name}'
-    n = flow.Triangle(impl, v6)
-    s = None
-    r = n.hosts['r']
-    try:
-        r.run([n.tool + '-restore'], input=RULES)
-        s = stream.Stream(n)
+    with stream.running(impl, v6, owner=dut.Kernel()) as (n, s):
+        r = n.hosts['r']
         time.sleep(0.1)
         n.firewall('-I', 'FORWARD', '-p', 'tcp', '-j', 'DROP')
         t.eq(len(in_kernel(n)), 6, f'{label}: a rule joins them in ip_tables')
-        s.check(t, f'{label}: before', lambda: counted(n))
+        s.check(t, f'{label}: before')
         whole = listed(n)
         for i in range(5):
             r.run(impl.xtjit('adopt', 'filter'), env=impl.env())
             t.eq(in_kernel(n), [], f'{label}: {i}: adopted')
             t.eq(listed(n), whole, f'{label}: {i}: the same rules and policies, adopted')
-            s.check(t, f'{label}: {i}: counters, adopted', lambda: counted(n))
+            s.check(t, f'{label}: {i}: counters, adopted')
             r.run(impl.xtjit('release', 'filter'), env=impl.env())
             t.eq(len(in_kernel(n)), 6, f'{label}: {i}: released')
             t.eq(listed(n), whole, f'{label}: {i}: the same rules and policies, released')
-            s.check(t, f'{label}: {i}: counters, released', lambda: counted(n))
+            s.check(t, f'{label}: {i}: counters, released')
         r.run(impl.xtjit('adopt'), env=impl.env())
         t.eq(in_kernel(n), [], f'{label}: adopt without a name')
-    finally:
-        s and s.close()
-        n.close()
 
 
 def test_refuse(t, impl, v6):
     label = f'refuse v{6 if v6 else 4} {impl.name}'
-    n = flow.Triangle(impl, v6)
-    s = None
-    try:
-        n.restore(RULES)
-        s = stream.Stream(n)
+    with stream.running(impl, v6) as (n, s):
         time.sleep(0.1)
         s.pause()
         before = n.save()
@@ -197,7 +161,8 @@ def test_refuse(t, impl, v6):
         t.ok('recent' in r.stderr and 'FORWARD' in r.stderr and re.search(r'\b5\b', r.stderr),
              f'{label}: stderr names the rule', r.stderr)
         same(t, f'{label}: nothing has changed', before, n.save())
-        bad = RULES.replace('-A part', '-A part -m recent --rcheck --name x -j DROP\n-A part')
+        bad = stream.RULES.replace('-A part',
+                                   '-A part -m recent --rcheck --name x -j DROP\n-A part')
         r = n.restore(bad, check=False)
         t.ok(r.returncode != 0 and 'part' in r.stderr and 'recent' in r.stderr,
              f'{label}: a refused restore', r.stderr)
@@ -208,10 +173,7 @@ def test_refuse(t, impl, v6):
         t.eq(in_kernel(n), [], f'{label}: nothing in ip_tables')
         s.resume()
         time.sleep(0.2)
-        s.check(t, f'{label}: counters', lambda: counted(n))
-    finally:
-        s and s.close()
-        n.close()
+        s.check(t, f'{label}: counters')
 
 
 def same(t, what, before, after):

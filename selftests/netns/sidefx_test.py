@@ -16,8 +16,8 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from sidefx_net import (CONNTRACK_DNAT, HOOKS, LOG, MAC, REJECT, Capture, Feeder, Kmsg, Net, Nflog,
-                        event, mac, run)
+from sidefx_net import (CONNTRACK_DNAT, LOG, MAC, REJECT, Capture, Feeder, Kmsg, Net, Nflog, event,
+                        mac)
 from sidefx_packets import (ETH_IP, ETH_IP6, TCP, UDP, addr, ip4, ip6, normal, odd4, odd6, options4,
                             packets4, packets6, show, tcp, udp)
 

@@ -27,6 +27,7 @@
 #include "compile.h"
 #include "flavor_pkt.h"
 #include "kbtf.h"
+#include "kfeat.h"
 
 enum { NET_IN, NET_OUT, NET_DEVS };
 enum { SEEN_FIRST, SEEN_LAST };		/* before all tables, behind them */
@@ -36,6 +37,7 @@ static struct {
 	int tap[NET_DEVS], ifindex[NET_DEVS];
 	struct table_maps seen[FAMS];
 	int ring, self;
+	bool nf;		/* there are programs of type NETFILTER: the kernel is not too old */
 } net;
 
 /* Its own addresses, for struct early_facts. */
@@ -145,7 +147,21 @@ static bool net_up(struct xt_err *err)
 				  SELF_MAX, NULL);
 	if (!net_configure() || net.ring < 0 || net.self < 0)
 		return xt_fail(err, -EINVAL, "cannot set the namespace up"), false;
-	return observe(FAM_IP, err) && observe(FAM_IP6, err);
+	net.nf = kbtf_struct("bpf_nf_ctx") >= 0;
+	return !net.nf || (observe(FAM_IP, err) && observe(FAM_IP6, err));
+}
+
+/* What is compiled while it is true is as for a kernel of version 6.1. */
+__attribute__((unused))
+static void old_kernel(bool old)
+{
+	static struct kfeat real;
+	static bool known;
+
+	if (!known)
+		real = *kfeat();
+	known = true;
+	*kfeat() = old ? (struct kfeat){ 0 } : real;
 }
 
 /* Packets and bytes of counter @i, of all CPUs. */
@@ -180,6 +196,7 @@ static bool inject(const struct packet *p)
 }
 
 /* NF_DROP, NF_ACCEPT, or a negative errno. */
+__attribute__((unused))
 static int run_nf(int prog, bool v6, int hook, const struct packet *p)
 {
 	__u8 state[128] = { 0 };
@@ -194,6 +211,7 @@ static int run_nf(int prog, bool v6, int hook, const struct packet *p)
 }
 
 /* XDP_DROP, XDP_PASS, or a negative errno. */
+__attribute__((unused))
 static int run_xdp(int prog, const struct packet *p)
 {
 	struct xdp_md md = {

@@ -2,36 +2,50 @@
 /*
  * What compiled programs do to packets: each case of flavor_cases
  * (flavor_case.h) by the exact stage alone, and with the early stage before
- * it, which must not be noticed but by speed.
+ * it, which must not be noticed but by speed; live, on tap devices, or by
+ * BPF_PROG_TEST_RUN; the module's programs too; and all as for a kernel that
+ * has nothing that came after Linux 6.1.
  *
  * usage: flavor_test [-v] [CASES [NAME]]
  */
 #include "flavor_case.h"
+#include "flavor_hook.h"
 #include "nfct.h"
 #include "tap.h"
 
-enum mode { RUN_EXACT, RUN_XDP, LIVE_EXACT, LIVE_XDP, LIVE_TC, NMODES };
+#define NO_EARLY (-1)
 
-static const char *const mode_name[NMODES] = {
-	"exact, run", "XDP, run", "exact, live", "XDP, live", "TC, live",
+/* The module's come last: they change the case's tables. */
+static const struct mode {
+	const char *name;
+	int early;
+	bool live, module, old;
+} modes[] = {
+	{ "exact, run", NO_EARLY, false, false, false },
+	{ "XDP, run", EARLY_XDP, false, false, false },
+	{ "exact, live", NO_EARLY, true, false, false },
+	{ "XDP, live", EARLY_XDP, true, false, false },
+	{ "TC, live", EARLY_TC, true, false, false },
+	{ "XDP, live, old kernel", EARLY_XDP, true, false, true },
+	{ "TC, live, old kernel", EARLY_TC, true, false, true },
+	{ "module, run", NO_EARLY, false, true, false },
+	{ "module, run, old kernel", NO_EARLY, false, true, true },
+	{ "module, XDP, run, old kernel", EARLY_XDP, false, true, true },
 };
 
 /* The programs of a case in one mode. */
 struct loaded {
 	const struct test_case *c;
-	enum mode mode;
+	const struct mode *mode;
 	struct table_maps maps[CASE_TABLES];
 	int exact[CASE_TABLES], nexact;
 	int early, array;	/* its entry program; -1: it would drop nothing */
 	int links[CASE_TABLES * 3 + NET_DEVS], nlinks;
 };
 
-static bool verbose;
+#define N_MODES (sizeof(modes) / sizeof(modes[0]))
 
-static bool is_live(enum mode m)
-{
-	return m >= LIVE_EXACT;
-}
+static bool verbose;
 
 /* As the helper attaches it: the device's entry program, which goes on to @prog; or negative. */
 static int entry(struct loaded *l, int prog, int flavor, struct xt_err *err)
@@ -50,13 +64,15 @@ static bool load_early(struct loaded *l, struct xt_err *err)
 	const struct compile_env env = { .ring = net.ring, .self = net.self };
 	const struct test_case *c = l->c;
 	struct early_table t[CASE_TABLES];
-	int flavor = l->mode == LIVE_TC ? EARLY_TC : EARLY_XDP, prog;
+	int flavor = l->mode->early, prog;
 
-	if (l->mode == RUN_EXACT || l->mode == LIVE_EXACT)
+	if (flavor == NO_EARLY)
 		return true;
 	for (int i = 0; i < c->ntables; i++)
 		t[i] = (struct early_table){ .ir = &c->ir[i], .maps = &l->maps[i] };
+	old_kernel(l->mode->old);
 	prog = compile_early(flavor, c->ir[0].family, t, c->ntables, &c->facts, &env, err);
+	old_kernel(false);
 	if (prog == -ENOENT)
 		return true;
 	l->early = prog < 0 ? prog : entry(l, prog, flavor, err);
@@ -80,9 +96,9 @@ static bool attach_all(struct loaded *l, struct xt_err *err)
 		}
 	}
 	for (int d = 0; l->early >= 0 && d < NET_DEVS; d++) {
-		if (l->mode == LIVE_TC && attach_tc(l->early, net.ifindex[d], err))
+		if (l->mode->early == EARLY_TC && attach_tc(l->early, net.ifindex[d], err))
 			return false;
-		if (l->mode == LIVE_XDP) {
+		if (l->mode->early == EARLY_XDP) {
 			l->links[l->nlinks] = attach_xdp(l->early, net.ifindex[d], err);
 			if (l->links[l->nlinks++] < 0)
 				return false;
@@ -91,7 +107,67 @@ static bool attach_all(struct loaded *l, struct xt_err *err)
 	return true;
 }
 
-static bool load_case(struct loaded *l, const struct test_case *c, enum mode mode,
+/* LOG, REJECT and owner are native slots, as ext_lower() has them with the module. */
+static void make_native(struct ir_table *t, struct ir_rule *r)
+{
+	for (int i = 0; i < r->npreds; i++)
+		if (r->preds[i].kind == IR_P_OWNER) {
+			t->slots[t->nslots].kind = XTJIT_SLOT_MATCH;
+			t->slots[t->nslots].ext = r->preds[i].inv ^
+				(r->preds[i].owner.match == r->preds[i].owner.invert);
+			r->preds[i] = (struct ir_pred){
+				.kind = IR_P_NATIVE, .index = t->nslots++,
+			};
+		}
+	if (r->action == IR_A_LOG || r->action == IR_A_REJECT) {
+		t->slots[t->nslots].kind = XTJIT_SLOT_TARGET;
+		t->slots[t->nslots].ext = r->action == IR_A_REJECT;
+		r->action = IR_A_NATIVE;
+		r->arg = t->nslots++;
+	}
+}
+
+static int load_hook(struct ir_table *t, const struct table_maps *m, bool old, struct xt_err *err)
+{
+	const struct compile_env env = { .ring = -1, .self = -1, .l3off = HOOK_L3 };
+	int fd;
+
+	if (!t->slots) {
+		t->slots = ir_alloc(t->arena, 2 * CASE_COUNTERS * sizeof(*t->slots));
+		t->slot_names = ir_alloc(t->arena, 2 * CASE_COUNTERS * sizeof(*t->slot_names));
+	}
+	for (__u32 c = 0; c < t->nchains; c++)
+		for (__u32 i = 0; i < t->chains[c].nrules; i++)
+			make_native(t, &t->chains[c].rules[i]);
+	old_kernel(old);
+	fd = compile_hook(t, m, &env, err);
+	old_kernel(false);
+	return fd;
+}
+
+/* A packet without a socket is nobody's; REJECT drops. */
+static int answer(struct hook *h, __u32 slot, struct packet *p)
+{
+	const struct ir_table *t = h->priv;
+
+	(void)p;
+	if (t->slots[slot].kind == XTJIT_SLOT_MATCH)
+		return t->slots[slot].ext ? ANSWER_MATCH : ANSWER_MISS;
+	return t->slots[slot].ext ? ANSWER_VERDICT + NF_DROP : ANSWER_GO_ON;
+}
+
+static int hook_step(const struct loaded *l, int table, int hook, const struct packet *p)
+{
+	struct hook h = {
+		.prog = l->exact[table], .hook = hook, .v6 = l->c->v6, .answer = answer,
+		.priv = (void *)&l->c->exact[table],
+	};
+	struct packet copy = *p;
+
+	return run_hook(&h, &copy);
+}
+
+static bool load_case(struct loaded *l, struct test_case *c, const struct mode *mode,
 		      struct xt_err *err)
 {
 	const struct compile_env env = { .ring = net.ring, .self = net.self };
@@ -101,21 +177,24 @@ static bool load_case(struct loaded *l, const struct test_case *c, enum mode mod
 		l->maps[i].counters = l->maps[i].state = -1;
 		if (table_maps_create(&l->maps[i], &c->ir[i], err))
 			return false;
-		l->exact[i] = compile_exact(&c->exact[i], &l->maps[i], &env, err);
+		if (mode->module)
+			l->exact[i] = load_hook(&c->exact[i], &l->maps[i], mode->old, err);
+		else
+			l->exact[i] = compile_exact(&c->exact[i], &l->maps[i], &env, err);
 		if (l->exact[i] < 0)
 			return false;
 		l->nexact++;
 	}
 	if (!load_early(l, err))
 		return false;
-	return !is_live(mode) || attach_all(l, err);
+	return !mode->live || attach_all(l, err);
 }
 
 static void unload(struct loaded *l)
 {
 	for (int i = 0; i < l->nlinks; i++)
 		close(l->links[i]);
-	if (l->mode == LIVE_TC && l->early >= 0)
+	if (l->mode->live && l->mode->early == EARLY_TC && l->early >= 0)
 		for (int d = 0; d < NET_DEVS; d++)
 			detach_tc(net.ifindex[d]);
 	for (int i = 0; i < l->nexact; i++) {
@@ -128,13 +207,17 @@ static void unload(struct loaded *l)
 		close(l->array);
 }
 
-/* All tables that have a chain at @hook. */
+/* All tables that have a chain at @hook, in the order of the path. */
 static int exact_hook(const struct loaded *l, int hook, const struct packet *p)
 {
 	int ret = NF_ACCEPT;
 
 	for (int t = 0; t < l->nexact && ret == NF_ACCEPT; t++)
-		if (l->c->exact[t].base_chain[hook] >= 0)
+		if (l->c->exact[t].base_chain[hook] < 0)
+			continue;
+		else if (l->mode->module)
+			ret = hook_step(l, t, hook, p);
+		else
 			ret = run_nf(l->exact[t], l->c->v6, hook, p);
 	return ret;
 }
@@ -214,12 +297,12 @@ static bool step(const struct loaded *l, const struct step *s)
 		usleep(s->sleep * 1000);
 		return true;
 	}
-	if (s->hook >= 0 && l->mode != RUN_EXACT)
+	if (s->hook >= 0 && (l->mode->live || l->mode->early != NO_EARLY))
 		return true;
 	counters(l, was);
-	v = is_live(l->mode) ? live_step(l, s, &early) : run_step(l, s, &early);
+	v = l->mode->live ? live_step(l, s, &early) : run_step(l, s, &early);
 	counters(l, is);
-	must = s->early && l->mode != RUN_EXACT && l->mode != LIVE_EXACT;
+	must = s->early && l->mode->early != NO_EARLY;
 	ok = v == s->verdict && (early || !must) && !(early && s->up);
 	if (!ok || verbose)
 		tap_diag("%s%s", names[v], early ? ", early" : "");
@@ -243,13 +326,13 @@ static void conntrack(const struct test_case *c, bool on)
 		tap_diag("cannot flush conntrack");
 }
 
-static void test(const struct test_case *c, enum mode mode)
+static void test(struct test_case *c, const struct mode *mode)
 {
 	struct xt_err err = { 0 };
 	struct loaded l;
 	bool ok;
 
-	if (is_live(mode))
+	if (mode->live)
 		conntrack(c, true);
 	ok = load_case(&l, c, mode, &err);
 	if (!ok)
@@ -257,9 +340,9 @@ static void test(const struct test_case *c, enum mode mode)
 	for (int i = 0; ok && i < c->nsteps; i++)
 		ok &= step(&l, &c->steps[i]);
 	unload(&l);
-	if (is_live(mode))
+	if (mode->live)
 		conntrack(c, false);
-	tap_ok(ok, "%s: %s", c->name, mode_name[mode]);
+	tap_ok(ok, "%s: %s", c->name, mode->name);
 }
 
 int main(int argc, char **argv)
@@ -279,13 +362,15 @@ int main(int argc, char **argv)
 		path = argv[1];
 	only = argc > 2 ? argv[2] : "";
 	in = fopen(path, "re");
-	if (!in || !net_up(&err)) {
+	if (!in || !net_up(&err) || !hook_up(&err)) {
 		printf("Bail out! %s\n", in ? err.text : path);
 		return 1;
 	}
+	if (!net.nf)
+		tap_skip("all but the module's", "the kernel has no programs of type netfilter");
 	while ((ret = case_read(in, &c, &line, &size, &err)) > 0) {
-		for (int m = 0; m < NMODES && strstr(c.name, only); m++)
-			if (is_live(m) || !c.live)
+		for (const struct mode *m = modes; m < modes + N_MODES && strstr(c.name, only); m++)
+			if ((m->live || !c.live) && (m->module || net.nf))
 				test(&c, m);
 		case_free(&c);
 	}

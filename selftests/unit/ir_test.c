@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ir.h"
+#include "ir_string.h"
+#include "ir_text.h"
 #include "tap.h"
 
 static const char every_form[] =
@@ -18,6 +19,8 @@ static const char every_form[] =
 	"limit 0 avg 10000 burst 5\n"
 	"limit 1 avg 4294967295 burst 1\n"
 	"nth 0 every 2 first 1\n"
+	"slot 0 match recent entry 112 ext 160 hooks 0x2\n"
+	"slot 1 target \"A \\x22b\\x22\" entry 4294967295 ext 0 hooks 0x1f\n"
 	"chain INPUT hook 1\n"
 	"  0: -> next\n"
 	"  1: saddr == 10.1.2.3; ! daddr == 10.0.0.0/8 -> accept\n"
@@ -36,6 +39,8 @@ static const char every_form[] =
 	"  14: ctorigsrc == 1.2.3.4; ctrepldst == 1.2.0.0/16; ctreplsrcport in 1-9 -> next\n"
 	"  15: len in 0-65535; dsfield & 0xfc == 0x20; ttl == 1; pkttype == 2 -> next\n"
 	"  16: fragoff == 0; false -> next\n"
+	"  17: ttl == 3; native 0; ttl == 4 -> native 1\n"
+	"  18: -> queue\n"
 	"  17: -> drop\n"
 	"chain \"a b\\x22\"\n"
 	"chain web\n"
@@ -51,37 +56,17 @@ static const char every_form6[] =
 	"  3: ctreplsrc6 == ::1; ctorigdst6 == ::2; ctrepldst6 == ::3 -> next\n"
 	"  4: -> accept\n";
 
-static int parse(const char *text, struct ir_table *t, struct xt_err *err)
-{
-	FILE *in = fmemopen((void *)text, strlen(text), "r");
-	int ret = ir_parse(in, t, err);
-
-	fclose(in);
-	return ret;
-}
-
-static char *print(const struct ir_table *t)
-{
-	char *text = NULL;
-	size_t len;
-	FILE *out = open_memstream(&text, &len);
-
-	ir_print(out, t);
-	fclose(out);
-	return text;
-}
-
 static void test_text(const char *name, const char *text)
 {
 	struct xt_err err = { 0 };
 	struct ir_table t;
 	char *again;
 
-	if (!tap_ok(!parse(text, &t, &err), "%s: is read", name)) {
+	if (!tap_ok(!ir_parse_string(text, &t, &err), "%s: is read", name)) {
 		tap_diag("%s", err.text);
 		return;
 	}
-	again = print(&t);
+	again = ir_string(&t);
 	if (!tap_ok(!strcmp(text, again), "%s: prints the same", name))
 		tap_diag("%s", again);
 	free(again);
@@ -195,6 +180,7 @@ static void any_pred(struct ir_arena *a, struct ir_rule *r, int kind)
 					      any(255), any(255) };
 		return;
 	case IR_P_LIMIT:
+	case IR_P_NATIVE:
 		p->index = any(~0u);
 		return;
 	case IR_P_NTH:
@@ -223,7 +209,7 @@ static void any_chain(struct ir_table *t, struct ir_chain *c)
 
 		r->counter = any(~0u);
 		r->action = prng() % IR_A_LOOKUP;
-		if (r->action >= IR_A_JUMP && r->action <= IR_A_REJECT)
+		if (ir_action_has_arg(r->action))
 			r->arg = any(~0u);
 		for (int n = prng() % 5; n > 0; n--)
 			any_pred(t->arena, r, prng() % IR_P_BEFORE);
@@ -254,6 +240,14 @@ static void any_table(struct ir_table *t)
 	t->nths = ir_alloc(t->arena, t->nnths * sizeof(*t->nths));
 	for (__u32 i = 0; i < t->nnths; i++)
 		t->nths[i] = (struct ir_nth){ any(~0u), any(~0u) };
+	t->nslots = prng() % 3;
+	t->slots = ir_alloc(t->arena, t->nslots * sizeof(*t->slots));
+	t->slot_names = ir_alloc(t->arena, t->nslots * sizeof(*t->slot_names));
+	for (__u32 i = 0; i < t->nslots; i++) {
+		t->slots[i] = (struct xtjit_slot){ any(~0u), any(~0u), any(~0u), prng() % 2 };
+		for (int n = prng() % 29; n > 0; n--)
+			t->slot_names[i][n - 1] = 1 + any(254);
+	}
 	t->nchains = prng() % 4;
 	t->chains = ir_alloc(t->arena, t->nchains * sizeof(*t->chains));
 	for (__u32 i = 0; i < t->nchains; i++)
@@ -285,6 +279,7 @@ static bool same_table(const struct ir_table *a, const struct ir_table *b)
 {
 	if (a->family != b->family || a->table != b->table || a->ncounters != b->ncounters ||
 	    !SAME(logs, nlogs) || !SAME(limits, nlimits) || !SAME(nths, nnths) ||
+	    !SAME(slots, nslots) || !SAME(slot_names, nslots) ||
 	    memcmp(a->base_chain, b->base_chain, sizeof(a->base_chain)) ||
 	    a->nchains != b->nchains)
 		return false;
@@ -304,8 +299,8 @@ static void test_random(void)
 		char *text;
 
 		any_table(&t);
-		text = print(&t);
-		ok = !parse(text, &back, &err);
+		text = ir_string(&t);
+		ok = !ir_parse_string(text, &back, &err);
 		if (ok) {
 			ok = same_table(&t, &back);
 			ir_table_free(&back);
@@ -343,6 +338,8 @@ static const struct {
 	{ "a long prefix of an address", "table ip raw\nchain a\n1: saddr == 1.2.3.4/33 -> drop\n" },
 	{ "a number too large", "table ip raw\nchain a\n4294967296: -> drop\n" },
 	{ "logs out of order", "table ip raw\nlog 1 level 1 flags 0 prefix \"\"\n" },
+	{ "slots out of order", "table ip raw\nslot 1 match a entry 0 ext 0 hooks 0\n" },
+	{ "a slot of no kind", "table ip raw\nslot 0 verdict a entry 0 ext 0 hooks 0\n" },
 	{ "a hook that is none", "table ip raw\nchain a hook 5\n" },
 };
 
@@ -351,7 +348,7 @@ static void test_wrong(void)
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		struct xt_err err = { 0 };
 		struct ir_table t;
-		int ret = parse(wrong[i].text, &t, &err);
+		int ret = ir_parse_string(wrong[i].text, &t, &err);
 
 		if (!tap_ok(ret == -EINVAL && err.err == -EINVAL &&
 			    !strncmp(err.text, "line ", 5), "refused: %s", wrong[i].name))
@@ -361,7 +358,10 @@ static void test_wrong(void)
 	}
 }
 
-/* Of a table with "counters 3", one log, one limit and one nth of period 3. */
+/*
+ * Of a table with "counters 3", one log, one limit, one nth of period 3, and the
+ * slots of one match and one target.
+ */
 static const struct {
 	const char *rules;	/* of INPUT, before its policy */
 	const char *why;	/* in the error's text; NULL: all is well */
@@ -370,6 +370,14 @@ static const struct {
 	{ "0: limit 0; nth 0 period 3 -> log 0\n", NULL },
 	{ "0: ctstate & 0x6 -> goto 1\n", NULL },
 	{ "0: tcpmss in 9-1 -> next\n", NULL },
+	{ "0: native 0 -> native 1\n", NULL },
+	{ "0: -> queue\n", NULL },
+	{ "0: native 2 -> next\n", "no such slot" },
+	{ "0: native 1 -> next\n", "a slot of the other kind" },
+	{ "0: -> native 0\n", "a slot of the other kind" },
+	{ "0: ! native 0 -> next\n", "inverted" },
+	{ "0: native 0 -> next\n1: native 0 -> next\n", "two places" },
+	{ "0: -> native 1\n1: -> native 1\n", "two places" },
 	{ "3: -> next\n", "no such counter" },
 	{ "0: -> jump 2\n", "no such chain" },
 	{ "0: -> jump 0\n", "jump to a base chain" },
@@ -398,7 +406,7 @@ static void check_one(const char *text, const char *name, const char *why)
 	struct ir_table t;
 	int ret;
 
-	if (parse(text, &t, &err)) {
+	if (ir_parse_string(text, &t, &err)) {
 		tap_ok(false, "check: %s", name);
 		tap_diag("%s", err.text);
 		return;
@@ -416,7 +424,8 @@ static void test_check(void)
 
 		snprintf(text, sizeof(text), "table ip filter\ncounters 3\n"
 			 "log 0 level 4 flags 0 prefix \"\"\nlimit 0 avg 1 burst 1\n"
-			 "nth 0 every 2 first 0\nchain INPUT hook 1\n%s2: -> accept\n"
+			 "nth 0 every 2 first 0\nslot 0 match a entry 0 ext 0 hooks 0\n"
+			 "slot 1 target b entry 0 ext 0 hooks 0\nchain INPUT hook 1\n%s2: -> accept\n"
 			 "chain a\n1: -> return\n", checks[i].rules);
 		snprintf(name, sizeof(name), "%.*s",
 			 (int)strcspn(checks[i].rules, "\n"), checks[i].rules);

@@ -26,7 +26,7 @@ static void put_note(const char *note)
 		fprintf(stderr, "%s%s", note, note[strlen(note) - 1] == '\n' ? "" : "\n");
 }
 
-static int ask(__u16 op, __u8 family, const void *req, size_t len)
+int cli_ask(__u16 op, __u8 family, const void *req, size_t len)
 {
 	struct client_call c = { .op = op, .family = family, .req = req, .req_len = len };
 	int err, ret = CLI_OK;
@@ -116,7 +116,7 @@ int cli_status(int argc, char **argv)
 	};
 	int end = parse(argc, argv, &o, plain);
 
-	return end ? end - 1 : ask(XTJIT_OP_STATUS, o.family, NULL, 0);
+	return end ? end - 1 : cli_ask(XTJIT_OP_STATUS, o.family, NULL, 0);
 }
 
 static int move_table(int argc, char **argv, __u16 op, const char *usage)
@@ -124,7 +124,7 @@ static int move_table(int argc, char **argv, __u16 op, const char *usage)
 	struct ask_options o = { .usage = usage, .takes_table = true };
 	int end = parse(argc, argv, &o, plain);
 
-	return end ? end - 1 : ask(op, o.family, o.table, strlen(o.table));
+	return end ? end - 1 : cli_ask(op, o.family, o.table, strlen(o.table));
 }
 
 int cli_adopt(int argc, char **argv)
@@ -147,6 +147,28 @@ int cli_release(int argc, char **argv)
 		"  -4, --ipv4  iptables' tables only\n"
 		"  -6, --ipv6  ip6tables' tables only\n"
 		"  -h, --help  this text\n");
+}
+
+int cli_early(int argc, char **argv)
+{
+	static const char usage[] =
+		"Usage: xtjit early off|on|eager\n"
+		"Says, where the module is, whether the rules of the current network namespace\n"
+		"may drop packets early, on the device, when they can be decided there; it stays\n"
+		"so until it is said again. (Without the module: `xtjit run --early=...`.)\n"
+		"eager: also where counters of nat's chains suffer from it.\n\n"
+		"  -h, --help  this text\n";
+
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		printf("%s%s", usage, exit_codes);
+		return CLI_OK;
+	}
+	if (argc != 2 || client_early(argv[1]) <= 0) {
+		fputs(usage, stderr);
+		return CLI_USAGE;
+	}
+	setenv(XTJIT_EARLY_ENV, argv[1], 1);
+	return cli_ask(XTJIT_OP_EARLY, 0, NULL, 0);
 }
 
 int cli_dump(int argc, char **argv)
@@ -187,5 +209,5 @@ int cli_dump(int argc, char **argv)
 	d.what = ir ? XTJIT_DUMP_IR : XTJIT_DUMP_BPF;
 	d.early = !!(o.given & 4);
 	strncpy(d.table, o.table, sizeof(d.table) - 1);
-	return ask(XTJIT_OP_DUMP, o.family, &d, sizeof(d));
+	return cli_ask(XTJIT_OP_DUMP, o.family, &d, sizeof(d));
 }

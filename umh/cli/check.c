@@ -19,38 +19,52 @@ enum { CHECK_ALL, CHECK_SOME, CHECK_ERROR };	/* exit codes, worst last */
 
 static void usage(FILE *out)
 {
-	fputs("Usage: xtjit check [-4|-6] FILE...\n"
+	fputs("Usage: xtjit check [-4|-6] [-m|-n] FILE...\n"
 	      "Tells of each rule of iptables-save files (\"-\": of standard input) where it\n"
 	      "would be decided. Needs no privileges, and changes nothing. A line a rule:\n\n"
 	      "  TABLE CHAIN NUMBER: WHERE (REASON)  RULE\n\n"
 	      "where WHERE is\n"
 	      "  early      on the device already, where all rules before it are, too\n"
 	      "  exact      at the netfilter hook\n"
+	      "  native     there, with the module, by extensions of the kernel's own\n"
 	      "  ip_tables  nowhere by xtjit: it has no compiled form. Its whole table goes to\n"
 	      "             the kernel's own ip_tables (or, by XTJIT_FALLBACK, is refused)\n"
+	      "  refused    the same, with the module: there is no other ip_tables\n"
 	      "  invalid    nowhere: the kernel does not take the rule either\n\n"
 	      "  -4, --ipv4  files of iptables [unless their name ends in .v6]\n"
 	      "  -6, --ipv6  files of ip6tables\n"
+	      "  -m, --module, -n, --no-module\n"
+	      "              with, without the module [as it is on this machine]\n"
 	      "  -h, --help  this text\n\n"
-	      "Exit status: 0 if all rules have a compiled form, 1 if some are left to ip_tables,\n"
-	      "2 for errors.\n", out);
+	      "Exit status: 0 if xtjit decides all rules, 1 if not, 2 for errors.\n", out);
 }
 
-enum where { EARLY, EXACT, IP_TABLES, INVALID, N_WHERE };
+enum where { EARLY, EXACT, NATIVE, IP_TABLES, INVALID, N_WHERE };
 
-static const char *const where_name[N_WHERE] = { "early", "exact", "ip_tables", "invalid" };
+static const char *const where_name[N_WHERE] = {
+	"early", "exact", "native", "ip_tables", "invalid",
+};
+
+static struct ext_env env;
+
+static const char *name_of(enum where w)
+{
+	return w == IP_TABLES && env.native ? "refused" : where_name[w];
+}
 
 static enum where place(const struct xt_ruleset *rs, __u32 rule, struct xt_err *why)
 {
-	int err = ext_lower_rule(rs, rule, why);
+	int err = ext_lower_rule(rs, &env, rule, why);
 
 	if (err)
 		return err == -EOPNOTSUPP ? IP_TABLES : INVALID;
-	if (!strcmp(rs->table->name, "nat")) {
+	if (!env.native && !strcmp(rs->table->name, "nat")) {
 		xt_fail(why, -EOPNOTSUPP, "address translation is the kernel's");
 		return IP_TABLES;
 	}
-	return ext_rule_early(rs, rule, why) ? EARLY : EXACT;
+	if (ext_rule_native(rs, &env, rule, why))
+		return NATIVE;
+	return ext_rule_early(rs, &env, rule, why) ? EARLY : EXACT;
 }
 
 /* The reason without the rule's place, which is said already. */
@@ -70,7 +84,7 @@ static void check_rule(const struct xt_ruleset *rs, __u32 rule, struct check_tex
 	enum where w = place(rs, rule, &why);
 
 	count[w]++;
-	printf("%s %s %u: %s", table, chain, number, where_name[w]);
+	printf("%s %s %u: %s", table, chain, number, name_of(w));
 	if (why.err)
 		printf(" (%s)", reason(&why));
 	printf("  %s\n", check_text_find(text, table, chain, number));
@@ -87,11 +101,14 @@ static int check_table(const struct xt_ruleset *rs, struct check_text *text)
 		for (__u32 k = 0; k + 1 < ch->count; k++)
 			check_rule(rs, ch->first + k, text, count);
 	}
-	printf("%s: %u early, %u exact, %u ip_tables", rs->table->name, count[EARLY],
-	       count[EXACT], count[IP_TABLES]);
+	printf("%s: %u early, %u exact, ", rs->table->name, count[EARLY], count[EXACT]);
+	if (env.native)
+		printf("%u native, ", count[NATIVE]);
+	printf("%u %s", count[IP_TABLES], name_of(IP_TABLES));
 	if (count[INVALID])
 		printf(", %u invalid", count[INVALID]);
-	printf("%s\n", count[IP_TABLES] ? ": the table is left to ip_tables" : "");
+	printf("%s\n", !count[IP_TABLES] ? "" : env.native ? ": the table is refused" :
+						   ": the table is left to ip_tables");
 	return count[INVALID] ? CHECK_ERROR : count[IP_TABLES] ? CHECK_SOME : CHECK_ALL;
 }
 
@@ -163,6 +180,8 @@ int cli_check(int argc, char **argv)
 	static const struct option options[] = {
 		{ "ipv4", no_argument, NULL, '4' },
 		{ "ipv6", no_argument, NULL, '6' },
+		{ "module", no_argument, NULL, 'm' },
+		{ "no-module", no_argument, NULL, 'n' },
 		{ "help", no_argument, NULL, 'h' },
 		{}
 	};
@@ -170,12 +189,23 @@ int cli_check(int argc, char **argv)
 	int c, ret, worst = CHECK_ALL;
 	bool several;
 
-	while ((c = getopt_long(argc, argv, "46h", options, NULL)) >= 0) {
-		if (c == 'h')
+	env.native = cli_module();
+	while ((c = getopt_long(argc, argv, "46mnh", options, NULL)) >= 0) {
+		switch (c) {
+		case '4':
+		case '6':
+			family = c == '4' ? &xt_family_ip : &xt_family_ip6;
+			break;
+		case 'm':
+		case 'n':
+			env.native = c == 'm';
+			break;
+		case 'h':
 			usage(stdout);
-		if (c == 'h' || (c != '4' && c != '6'))
-			return c == 'h' ? CHECK_ALL : CHECK_ERROR;
-		family = c == '4' ? &xt_family_ip : &xt_family_ip6;
+			return CHECK_ALL;
+		default:
+			return CHECK_ERROR;
+		}
 	}
 	if (optind == argc) {
 		usage(stderr);

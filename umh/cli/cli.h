@@ -5,7 +5,9 @@
 #ifndef XTJIT_CLI_H
 #define XTJIT_CLI_H
 
+#include <linux/types.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 enum cli_exit {
 	CLI_OK,
@@ -24,6 +26,14 @@ int cli_adopt(int argc, char **argv);
 int cli_release(int argc, char **argv);
 int cli_dump(int argc, char **argv);
 int cli_check(int argc, char **argv);
+int cli_early(int argc, char **argv);
+int cli_unload(int argc, char **argv);
+
+/*
+ * One request to the helper, about the current network namespace; prints its
+ * text and notes.  The exit code.
+ */
+int cli_ask(__u16 op, __u8 family, const void *req, size_t len);
 
 /* "xtjit: " and the message, on stderr. */
 void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -34,6 +44,9 @@ void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
  */
 const char *cli_shim_path(void);
 const char *cli_helper_path(void);
+
+/* Whether the module is there. */
+bool cli_module(void);
 
 /* Sets XTJIT_HELPER, unless it is set or there is none, and returns it. */
 const char *cli_helper_env(void);

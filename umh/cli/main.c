@@ -15,6 +15,8 @@ static const struct command {
 	{ "adopt", cli_adopt, "take tables over from the kernel's own ip_tables" },
 	{ "release", cli_release, "give tables back to the kernel's own ip_tables" },
 	{ "check", cli_check, "tell of each rule of a file where it would be decided" },
+	{ "early", cli_early, "say whether packets may be dropped on the device, with the module" },
+	{ "unload", cli_unload, "take the module out of the kernel, and all its tables" },
 	{ "dump", cli_dump, "print the code that a table was compiled to" },
 };
 

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "cli.h"
-#include "xtjit_msg.h"
+#include "xtjit_dev.h"
 
 /* The first of @places, relative to our own directory, that is there. */
 static char *find(const char *const *places)
@@ -50,6 +50,13 @@ const char *cli_helper_path(void)
 	if (!path)
 		path = find(places);
 	return path;
+}
+
+bool cli_module(void)
+{
+	const char *dev = getenv(XTJIT_DEV_ENV);
+
+	return !access(dev && *dev ? dev : XTJIT_DEV, F_OK);
 }
 
 const char *cli_helper_env(void)

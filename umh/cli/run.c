@@ -14,7 +14,8 @@ static void usage(FILE *out)
 	fputs("Usage: xtjit run [OPTION]... [--] COMMAND [ARG]...\n"
 	      "Runs COMMAND; what it and all that it starts do with iptables-legacy and\n"
 	      "ip6tables-legacy goes to xtjit's helper, which is started if there is none.\n"
-	      "(Statically linked and setuid programs are out of reach.)\n\n"
+	      "(Statically linked and setuid programs are out of reach.) Where the module is,\n"
+	      "iptables speaks to it anyway, and --early is as `xtjit early`.\n\n"
 	      "  --early=off|on|eager    drop packets early, on the device, when a rule can be\n"
 	      "                          decided there; eager: also where counters of tables\n"
 	      "                          left to ip_tables suffer from it\n"
@@ -55,6 +56,8 @@ static int parse_options(int argc, char **argv)
 			setenv(XTJIT_EARLY_ENV, optarg, 1);
 			break;
 		case 'f':
+			if (cli_module())
+				cli_error("run: --fallback has no meaning with the module: there is no other ip_tables");
 			setenv(XTJIT_FALLBACK_ENV, optarg, 1);
 			break;
 		case 'h':
@@ -107,14 +110,28 @@ static bool helper_listens(void)
 	return true;
 }
 
+/*
+ * With the module iptables speaks to it, whoever calls it: what there is to say
+ * is said before.  The shim is there for the name "iptables" only.
+ */
+static bool with_module(void)
+{
+	const char *early = getenv(XTJIT_EARLY_ENV);
+
+	if (early && *early && cli_ask(XTJIT_OP_EARLY, 0, NULL, 0) != CLI_OK)
+		return false;
+	return !cli_shim_path() || cli_preload();
+}
+
 int cli_run(int argc, char **argv)
 {
 	int err = parse_options(argc, argv);
+	bool ok;
 
 	if (err)
 		return err < 0 ? CLI_OK : err;
-	if (!absolute_env(XTJIT_SOCKET_ENV) || !absolute_env(XTJIT_HELPER_ENV) ||
-	    !helper_listens() || !cli_preload())
+	ok = absolute_env(XTJIT_SOCKET_ENV) && absolute_env(XTJIT_HELPER_ENV);
+	if (!ok || !(cli_module() ? with_module() : helper_listens() && cli_preload()))
 		return CLI_RUN_FAILED;
 	execvp(argv[optind], argv + optind);
 	err = errno;

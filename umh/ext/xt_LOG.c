@@ -26,7 +26,7 @@ static int log_lower(struct ext_ctx *c, const void *data)
 const struct ext_row ext_log_rows[] = {
 	{
 		.name = "LOG", .families = EXT_ANY, .size = sizeof(struct xt_log_info),
-		.lower = log_lower,
+		.lower = log_lower, .rather_native = true,
 	},
 	{ 0 }
 };

@@ -46,10 +46,12 @@ const struct ext_row ext_reject_rows[] = {
 	{
 		.name = "REJECT", .families = EXT_IP, .size = sizeof(struct ipt_reject_info),
 		.table = "filter", .hooks = REJECT_HOOKS, .lower = reject_lower,
+		.rather_native = true,
 	},
 	{
 		.name = "REJECT", .families = EXT_IP6, .size = sizeof(struct ip6t_reject_info),
 		.table = "filter", .hooks = REJECT_HOOKS, .lower = reject6_lower,
+		.rather_native = true,
 	},
 	{ 0 }
 };

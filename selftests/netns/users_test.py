@@ -1,0 +1,187 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+# timeout: 120
+"""
+Rules about users (-m owner) where the network namespace belongs to a user namespace of
+its own: who may set them, and whom they mean, as with the kernel's own ip_tables.
+"""
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
+import diff
+import dut
+import router
+import tap
+from netns import Netns, libc
+
+# The user namespace's ids, the kernel's, how many: not in the same order, with gaps.
+MAP = '0 0 1\n1000 70000 10\n1010 500 5\n2000 90000 1000\n'
+# The kernel's ids of who sends.
+SENDERS = (0, 1, 499, 500, 504, 505, 1000, 1010, 2000, 69999, 70000, 70009, 70010, 90000, 90999)
+
+INSIDE, OUTSIDE = ('-U', '-n'), ('-n',)
+# (writer, rule of OUTPUT): what is taken, and what is refused.  From outside in
+# mangle: every change of filter sets its rules about users again.
+RULES = (
+    (INSIDE, '--uid-owner 0'), (INSIDE, '--uid-owner 1'), (INSIDE, '--uid-owner 70000'),
+    (INSIDE, '--uid-owner 1000'), (INSIDE, '--uid-owner 1002-1009'),
+    (INSIDE, '--uid-owner 1000-1010'),		# 70000-500
+    (INSIDE, '--uid-owner 1009-2000'), (INSIDE, '--uid-owner 2000-2999'),
+    (INSIDE, '--uid-owner 2000-3000'), (INSIDE, '! --uid-owner 1010-1014'),
+    (INSIDE, '--gid-owner 1000-1009'), (INSIDE, '--gid-owner 1010 --suppl-groups'),
+    (INSIDE, '--gid-owner 999'), (INSIDE, '! --gid-owner 0'),
+    (INSIDE, '--uid-owner 1000-1009 --gid-owner 1000-1009'), (INSIDE, '--socket-exists'),
+    (OUTSIDE, '--uid-owner 0'), (OUTSIDE, '--uid-owner 70000'), (OUTSIDE, '--gid-owner 0'),
+    (OUTSIDE, '--socket-exists'), (OUTSIDE, '! --socket-exists'),
+)
+FOREIGN = '-p tcp -m recent --rcheck --name xtjit-test'.split()
+
+
+class Realm:
+    """A user namespace, and a network namespace that belongs to it."""
+
+    def __init__(self, impl, v6):
+        self.impl, self.v6 = impl, v6
+        self.tool = 'ip6tables-legacy' if v6 else 'iptables-legacy'
+        self.ns = None
+        # a mount of ours, to be seen everywhere, is not made from in there
+        self.init = subprocess.Popen(['unshare', '-U', '-n', 'sh', '-c', 'echo; exec sleep 600'],
+                                     stdout=subprocess.PIPE)
+        try:
+            self.init.stdout.read(1)
+            for which in ('uid_map', 'gid_map'):
+                with open(f'/proc/{self.init.pid}/{which}', 'w') as f:
+                    f.write(MAP)
+            self.ns = Netns('u', self.init.pid)
+            impl.cookies.append(self.ns.cookie)
+            self.ns.ip('link set lo up')
+        except Exception:
+            self.close()
+            raise
+
+    def run(self, writer, cmd, check=True, **kw):
+        return subprocess.run(['nsenter', *writer, '-t', str(self.init.pid), *cmd], check=check,
+                              capture_output=True, text=True, env=self.impl.env(), **kw)
+
+    def iptables(self, writer, *args, check=True):
+        return self.run(writer, self.impl.command(self.tool) + list(args), check)
+
+    def save(self):
+        return self.run(INSIDE, self.impl.command(self.tool + '-save') + ['-c']).stdout
+
+    def in_kernel(self):
+        return self.run(INSIDE, [self.tool, '-S']).stdout.count('-A ')
+
+    def send(self):
+        """A datagram by each user, by each group, and by one in the group besides."""
+        for i in SENDERS:
+            for uid, gid, groups in ((i, 0, ()), (1, i, ()), (i, i, ()), (1, 1, (i, 3))):
+                self.send_as(uid, gid, groups)
+
+    def send_as(self, uid, gid, groups):
+        router.setgroups(groups)
+        libc.setfsgid(gid)
+        libc.setfsuid(uid)
+        try:
+            s = self.ns.socket(socket.AF_INET6 if self.v6 else socket.AF_INET, socket.SOCK_DGRAM)
+        finally:
+            libc.setfsuid(0)
+            libc.setfsgid(0)
+            router.setgroups(())
+        with s:
+            s.sendto(b'', ('::1' if self.v6 else '127.0.0.1', 9))
+
+    def close(self):
+        if self.ns:
+            self.ns.delete()
+        self.init.kill()
+        self.init.wait()
+        self.init.stdout.close()
+
+
+def outcome(r):
+    return r.returncode, r.stdout, r.stderr
+
+
+def same_counters(t, ref, realm, what):
+    for r in (ref, realm):
+        r.send()
+    bad = diff.compare_save(ref.save(), realm.save())
+    n, of = diff.hits(ref.save())
+    t.ok(not bad and n, f'{what} ({n}/{of} rules hit)', '\n'.join(bad))
+
+
+def test_rules(t, ref, realm, label):
+    for writer, rule in RULES:
+        args = ['-t', 'filter' if writer == INSIDE else 'mangle',
+                '-A', 'OUTPUT', '-m', 'owner', *rule.split()]
+        got = [outcome(r.iptables(writer, *args, check=False)) for r in (ref, realm)]
+        t.eq(got[1], got[0], f'{label}: {"in" if writer == INSIDE else "out"}side, {rule}: '
+             f'status {got[0][0]}')
+    same_counters(t, ref, realm, f'{label}: whom they mean')
+
+
+def test_restart(t, ref, realm, label):
+    """A helper that takes over has nobody to ask who set the rules."""
+    pid = realm.impl.kill(signal.SIGKILL)
+    dut.wait(lambda: not dut.alive(pid), 5)
+    subprocess.run(realm.impl.xtjit('run', '--', 'true'), env=realm.impl.env(), check=True)
+    t.ok(realm.impl.pid() not in (0, pid), f'{label}: another helper')
+    for r in (ref, realm):
+        r.iptables(INSIDE, '-I', 'OUTPUT', '-m', 'owner', '--uid-owner', '1003')
+    same_counters(t, ref, realm, f'{label}: by another helper')
+
+
+def test_moves(t, ref, realm, label):
+    """What goes to ip_tables is set there as by the same users."""
+    first = realm.in_kernel()
+    rule = '-m owner --uid-owner 0'.split() + FOREIGN
+    got = [outcome(r.iptables(OUTSIDE, '-t', 'raw', '-A', 'OUTPUT', *rule, check=False))
+           for r in (ref, realm)]
+    t.eq(got[1], got[0], f'{label}: refused by ip_tables')
+    for r in (ref, realm):
+        r.iptables(INSIDE, '-A', 'INPUT', *FOREIGN)
+    t.ok(realm.in_kernel() > 10 and not first, f'{label}: in ip_tables')
+    same_counters(t, ref, realm, f'{label}: counters in ip_tables')
+    got = [outcome(r.iptables(OUTSIDE, '-A', 'OUTPUT', '-p', 'tcp', check=False))
+           for r in (ref, realm)]
+    t.eq(got[1], got[0], f'{label}: from outside, of a table in ip_tables')
+    for r in (ref, realm):
+        r.iptables(INSIDE, '-D', 'INPUT', *FOREIGN)
+    t.eq(realm.in_kernel(), 0, f'{label}: back')
+    same_counters(t, ref, realm, f'{label}: counters at the end')
+    for what, there in (('release', True), ('adopt', False)):
+        realm.run(OUTSIDE, realm.impl.xtjit(what, 'filter'))
+        t.ok(bool(realm.in_kernel()) == there, f'{label}: {what}')
+        same_counters(t, ref, realm, f'{label}: counters after {what}')
+
+
+def main():
+    t = tap.Tap()
+    if subprocess.run(['unshare', '-U', '-n', 'true'], capture_output=True).returncode:
+        t.skip('users', 'no user namespaces here')
+        return t.done()
+    impls = dut.make(early=('on',), fallback='kernel')
+    try:
+        for v6 in (False, True):
+            label = f'v{6 if v6 else 4}'
+            ref = realm = None
+            try:
+                ref, realm = (Realm(impl, v6) for impl in impls)
+                t.guard('rules', test_rules, t, ref, realm, label)
+                if impls[1].real:
+                    t.guard('restart', test_restart, t, ref, realm, label)
+                    t.guard('moves', test_moves, t, ref, realm, label)
+            finally:
+                for r in (ref, realm):
+                    r and r.close()
+    finally:
+        impls[1].close()
+    return t.done()
+
+
+sys.exit(main())

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Plays the module: runs a table's program at a hook by BPF_PROG_TEST_RUN, as
+ * xtjit_dev.h has it, and answers its native slots.  What it would find in
+ * kernel memory is in the value of a map, whose address a program tells.
+ */
+#ifndef XTJIT_FLAVOR_HOOK_H
+#define XTJIT_FLAVOR_HOOK_H
+
+#include <stddef.h>
+#include <sys/mman.h>
+
+#include "emit.h"
+#include "flavor_env.h"
+
+#define HOOK_L3 14		/* where the packet begins in a test run */
+
+/* The kernel's memory. */
+struct hook_memory {
+	struct xtjit_run run;
+	__u64 self;		/* the address of all this */
+	__u8 skb[1024], ct[1024], dev[4096];
+	__u8 head[64];		/* of the skb */
+};
+
+/* What a native slot comes to; or a verdict of netfilter's and more than ANSWER_VERDICT. */
+enum answer { ANSWER_MISS, ANSWER_MATCH, ANSWER_GO_ON, ANSWER_VERDICT };
+
+struct hook {
+	int prog, hook, level;
+	bool v6;
+	__u32 mark;
+	__u32 ct;		/* XTJIT_RUN_CT, ctinfo << 4 */
+	__u32 yields;		/* out */
+	/* told with each slot; may change @h and the packet */
+	int (*answer)(struct hook *h, __u32 slot, struct packet *p);
+	void *priv;
+};
+
+static struct hook_memory *hook_memory;
+
+/* The map value's address, written into it. */
+static bool hook_tell_address(int map, struct xt_err *err)
+{
+	char frame[64] = { 0 };
+	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = frame, .data_size_in = sizeof(frame));
+	struct emit e;
+	int prog, ret;
+
+	emit_init(&e);
+	ldmapvalue(&e, R1, map, 0);
+	st(&e, U64, R1, offsetof(struct hook_memory, self), R1);
+	movi(&e, R0, 0);
+	exit_(&e);
+	ret = emit_finish(&e, err);
+	prog = ret ? -1 : bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "self", "GPL", e.insns, e.n, NULL);
+	emit_free(&e);
+	if (prog < 0)
+		return xt_fail(err, -errno, "address of a map: %s", strerror(errno)), false;
+	ret = bpf_prog_test_run_opts(prog, &o);
+	close(prog);
+	return !ret && hook_memory->self;
+}
+
+static bool hook_up(struct xt_err *err)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, o, .map_flags = BPF_F_MMAPABLE);
+	int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "hook", 4, sizeof(*hook_memory), 1, &o);
+
+	hook_memory = mmap(NULL, sizeof(*hook_memory), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+	if (map < 0 || hook_memory == MAP_FAILED)
+		return xt_fail(err, -errno, "no memory to be shared: %s", strerror(errno)), false;
+	return hook_tell_address(map, err);
+}
+
+static __u64 hook_address(const void *p)
+{
+	return hook_memory->self + ((const char *)p - (const char *)hook_memory);
+}
+
+/* Puts @len bytes into a member of a struct in the kernel's memory. */
+static void hook_poke(__u8 *base, const char *type, const char *member, const void *v, size_t len)
+{
+	memcpy(base + kbtf_offset(type, member), v, len);
+}
+
+static void hook_device(char *name, const char *dev)
+{
+	memset(name, 0, 16);
+	if (dev)
+		snprintf(name, 16, "%s", dev);
+}
+
+/* The skb, as xt_mac sees it: the Ethernet header is before its data. */
+static void hook_skb(const struct packet *p)
+{
+	struct hook_memory *m = hook_memory;
+	__u64 head = hook_address(m->head), data = head + 2 + 14, dev = hook_address(m->dev);
+	__u16 mac = 2, type = 1;
+
+	memcpy(m->head + 2, p->frame, 14);
+	hook_poke(m->skb, "sk_buff", "head", &head, 8);
+	hook_poke(m->skb, "sk_buff", "data", &data, 8);
+	hook_poke(m->skb, "sk_buff", "dev", &dev, 8);
+	hook_poke(m->skb, "sk_buff", "mac_header", &mac, 2);
+	hook_poke(m->dev, "net_device", "type", &type, 2);
+}
+
+static void hook_memory_fill(const struct hook *h, const struct packet *p)
+{
+	static const char *const names[] = { "in0", "out0" };
+	bool in = h->hook <= NF_INET_FORWARD, out = h->hook >= NF_INET_FORWARD;
+	struct hook_memory *m = hook_memory;
+
+	hook_device(m->run.in, in ? names[p->back] : NULL);
+	hook_device(m->run.out, out ? names[!p->back] : NULL);
+	m->run.skb = hook_address(m->skb);
+	m->run.ct = h->ct & XTJIT_RUN_CT ? hook_address(m->ct) : 0;
+	hook_skb(p);
+}
+
+/* One call of the program. */
+static __u32 hook_call(const struct hook *h, const struct packet *p, __u32 *cb)
+{
+	__u64 run = hook_address(&hook_memory->run);
+	struct __sk_buff in = { .mark = h->mark }, out;
+	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = p->frame, .data_size_in = HOOK_L3 + p->l3len,
+		    .ctx_in = &in, .ctx_size_in = sizeof(in),
+		    .ctx_out = &out, .ctx_size_out = sizeof(out));
+
+	hook_memory_fill(h, p);
+	in.cb[0] = run;
+	in.cb[1] = run >> 32;
+	in.cb[2] = cb[2];
+	in.cb[3] = cb[3];
+	in.cb[4] = h->hook | h->ct | h->level << 8;
+	if (bpf_prog_test_run_opts(h->prog, &o))
+		return -errno;
+	memcpy(cb, out.cb, sizeof(out.cb));
+	return o.retval;
+}
+
+/* The verdict, or a negative errno. */
+static int run_hook(struct hook *h, struct packet *p)
+{
+	__u32 cb[5] = { 0 }, ret;
+	int a;
+
+	h->yields = 0;
+	for (;;) {
+		ret = hook_call(h, p, cb);
+		if (ret == XTJIT_AGAIN)
+			continue;
+		if (ret != XTJIT_YIELD)
+			return ret;
+		h->yields++;
+		a = h->answer ? h->answer(h, cb[3], p) : -EINVAL;
+		if (a < 0 || a >= ANSWER_VERDICT)
+			return a < 0 ? a : a - ANSWER_VERDICT;
+		cb[3] = a == ANSWER_MATCH;
+	}
+}
+
+#endif

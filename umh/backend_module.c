@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The module at the hooks: a table is one ioctl, with the program and the native
+ * slots that it yields to.
+ */
+#include <errno.h>
+#include <linux/netfilter/x_tables.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend.h"
+#include "bounds.h"
+#include "ext.h"
+#include "module.h"
+#include "space.h"
+
+static int nothing(struct table *t, struct xt_err *err)
+{
+	(void)t;
+	(void)err;
+	return 0;
+}
+
+/*
+ * Native slots
+ */
+
+static bool tracks(const char *name)
+{
+	return !strcmp(name, "conntrack") || !strcmp(name, "state");
+}
+
+/* The slot of a compiled match, which no program yields to. */
+static struct xtjit_slot slot_of(const struct xt_ruleset *rs, const struct xt_rule *r,
+				 const struct xt_part *part)
+{
+	__u32 at = (const char *)part->data - (const char *)rs->blob;
+
+	return (struct xtjit_slot){
+		.entry = r->offset,
+		.ext = at - sizeof(struct xt_entry_match) - r->offset,
+		.hooks = ext_rule_hooks(rs, r),
+		.kind = XTJIT_SLOT_MATCH,
+	};
+}
+
+/*
+ * A match of connection tracking turns it on by being there.  Where all of them
+ * are compiled, one of them is instantiated nevertheless.
+ */
+static bool dependency(const struct gen *g, struct xtjit_slot *slot)
+{
+	const struct xt_ruleset *rs = &g->rs;
+
+	for (__u32 i = 0; i < g->ir.nslots; i++)
+		if (tracks(g->ir.slot_names[i]))
+			return false;
+	for (__u32 i = 0; i < rs->nrules; i++)
+		for (__u32 k = 0; k < rs->rules[i].nmatches; k++)
+			if (tracks(rs->rules[i].matches[k].name)) {
+				*slot = slot_of(rs, &rs->rules[i], &rs->rules[i].matches[k]);
+				return true;
+			}
+	return false;
+}
+
+/* malloc()ed; NULL when out of memory. */
+static struct xtjit_slot *all_slots(const struct gen *g, __u32 *n)
+{
+	struct xtjit_slot *slots = calloc((size_t)g->ir.nslots + 1, sizeof(*slots));
+
+	*n = g->ir.nslots;
+	if (!slots)
+		return NULL;
+	if (*n)
+		memcpy(slots, g->ir.slots, *n * sizeof(*slots));
+	*n += dependency(g, &slots[*n]);
+	return slots;
+}
+
+static const struct xt_rule *rule_at(const struct xt_ruleset *rs, __u32 offset)
+{
+	__u32 lo = 0, hi = rs->nrules - 1;
+
+	while (lo < hi) {
+		__u32 mid = (lo + hi) / 2;
+
+		if (rs->rules[mid].offset < offset)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return &rs->rules[lo];
+}
+
+static const char *part_name(const struct xt_ruleset *rs, const struct xtjit_slot *s)
+{
+	const struct xt_entry_match *m = rs->blob + s->entry + s->ext;
+
+	return m->u.user.name;		/* a target's is at the same place */
+}
+
+static int refused(const struct gen *g, const struct xtjit_slot *s, int ret, struct xt_err *err)
+{
+	const struct xt_ruleset *rs = &g->rs;
+	const struct xt_rule *r = rule_at(rs, s->entry);
+
+	return xt_fail(err, ret, "xtjit: %s %s rule %u: %s \"%.29s\" is refused by the kernel: %s",
+		       rs->table->name, rs->chains[r->chain].name,
+		       xt_rule_number(rs, r - rs->rules),
+		       s->kind == XTJIT_SLOT_MATCH ? "match" : "target", part_name(rs, s),
+		       strerror(-ret));
+}
+
+/*
+ * Into force
+ */
+
+static int commit(struct table *t, struct gen *g, void *entries, struct xt_err *err)
+{
+	struct xtjit_commit c = {
+		.id = g->commit_id, .gen = g->number, .family = t->family->nfproto,
+		.prog = g->prog, .flags = gen_is_empty(g) ? XTJIT_COMMIT_EMPTY : 0,
+		.entries = (unsigned long)entries, .entries_len = g->rs.size, .bad = ~0u,
+	};
+	struct xtjit_slot *slots = all_slots(g, &c.nslots);
+	int ret;
+
+	if (!slots)
+		return xt_fail(err, -ENOMEM, "out of memory");
+	strncpy(c.table, t->row->name, sizeof(c.table) - 1);
+	c.slots = (unsigned long)slots;
+	ret = c.nslots > XTJIT_MAX_SLOTS ? -E2BIG : module_commit(&c);
+	if (ret && c.bad < c.nslots)
+		refused(g, &slots[c.bad], ret, err);
+	else if (ret && ret != -ECANCELED)
+		xt_fail(err, ret, "xtjit: %s: the module does not take it: %s", t->row->name,
+			strerror(-ret));
+	free(slots);
+	return ret;
+}
+
+static int module_put(struct table *t, struct gen *g, struct xt_err *err)
+{
+	struct pmem blob;
+	void *entries = gen_entries(g, &blob);
+	int ret;
+
+	if (!entries)
+		return xt_fail(err, -EIO, "%s: the pinned entries cannot be opened", g->dir);
+	ret = commit(t, g, entries, err);
+	if (!ret)
+		gen_shown(g, entries);
+	pmem_close(&blob);
+	return ret;
+}
+
+/* What is in force stays so as long as nobody can say what it is. */
+static int module_meet(struct table *t, struct call *c)
+{
+	__u64 gen;
+	int ret = module_query(t->family, t->row->name, &gen);
+
+	if (ret)
+		return xt_fail(&c->err, ret, "xtjit: %s: the module cannot be asked: %s",
+			       t->row->name, strerror(-ret));
+	if (gen)
+		return xt_fail(&c->err, -EIO, "xtjit: %s: its ruleset is in force, but what was pinned of it below %s is gone; `xtjit unload` drops all tables",
+			       t->row->name, t->dir);
+	ret = bounds_table(t, &c->err);
+	return ret ?: table_begin(t, &c->err);
+}
+
+static void module_reopen(struct table *t)
+{
+	(void)t;
+}
+
+static int module_in_force(const struct table *t, const struct gen *g)
+{
+	__u64 gen;
+	int ret = module_query(t->family, t->row->name, &gen);
+
+	return ret ?: gen == g->number;
+}
+
+/* That is for the slots to do. */
+static int module_conntrack(const struct xt_family *f, bool on, struct xt_err *err)
+{
+	(void)f;
+	(void)on;
+	(void)err;
+	return 0;
+}
+
+static bool module_hooked(const struct table *t, int hook, int *prio)
+{
+	*prio = t->row->prio[hook];
+	return t->row->valid_hooks & (1 << hook);
+}
+
+const struct backend backend_module = {
+	.name = "the module",
+	.native = true,
+	.compile = compile_hook,
+	.meet = module_meet,
+	.prepare = nothing,
+	.attach = nothing,
+	.put = module_put,
+	.put_waits = true,
+	.reopen = module_reopen,
+	.in_force = module_in_force,
+	.conntrack = module_conntrack,
+	.hooked = module_hooked,
+};
