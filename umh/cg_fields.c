@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cg.h"
+#include "classify.h"
 #include "kfeat.h"
 
 #define NAT_STATES (XT_CONNTRACK_STATE_SNAT | XT_CONNTRACK_STATE_DNAT)
@@ -97,11 +98,47 @@ static void want_pred(struct cg *g, const struct ir_pred *p)
 	}
 }
 
-static void want_rule(struct cg *g, const struct ir_rule *r)
+static void want_part(struct cg *g, const struct cl_part *p)
 {
+	static const __u8 fields[CL_NFIELDS] = {
+		[CL_SADDR] = IR_SADDR, [CL_DADDR] = IR_DADDR, [CL_SPORT] = IR_SPORT,
+		[CL_DPORT] = IR_DPORT, [CL_SMAC] = IR_SMAC,
+	};
+
+	if (p->field == CL_IFACE || p->field == CL_OFACE)
+		want(&g->slot[p->field == CL_OFACE ? SLOT_OFACE : SLOT_IFACE]);
+	else if (p->field <= CL_DADDR && cg_v6(g))
+		want(&g->field6[p->field == CL_SADDR ? IR6_SADDR : IR6_DADDR]);
+	else
+		want_field(g, fields[p->field]);
+}
+
+static void want_group(struct cg *g, const struct ir_group *gr)
+{
+	for (__u32 i = 0; i < gr->nfamilies; i++) {
+		const struct cl_family *f = &gr->families[i];
+
+		for (int k = 0; k < f->nconds; k++)
+			want_pred(g, &gr->conds[f->conds[k]].p);
+		for (int k = 0; k < f->nparts; k++)
+			want_part(g, &f->parts[k]);
+	}
+	for (__u32 i = 0; i < gr->nacts && !g->fl->early; i++)
+		if (gr->acts[i].action == IR_A_LOG || gr->acts[i].action == IR_A_REJECT) {
+			want(&g->slot[SLOT_EVENT]);
+			want(&g->slot[SLOT_SELF]);
+		}
+}
+
+static void want_rule(struct cg *g, const struct ir_table *t, const struct ir_rule *r)
+{
+	if (r->action == IR_A_LOOKUP) {
+		want(&g->slot[SLOT_BEST]);
+		want_group(g, &t->groups[r->arg]);
+	}
 	for (int i = 0; i < r->npreds; i++)
 		want_pred(g, &r->preds[i]);
-	if (r->action == IR_A_LOG || r->action == IR_A_REJECT) {
+	if (!g->fl->early && (r->action == IR_A_LOG || r->action == IR_A_REJECT)) {
 		want(&g->slot[SLOT_EVENT]);
 		want_self(g);
 	}
@@ -185,7 +222,7 @@ int cg_layout(struct cg *g)
 			const struct ir_chain *c = &g->tabs[t].ir->chains[g->tabs[t].order[i]];
 
 			for (__u32 r = 0; r < c->nrules; r++)
-				want_rule(g, &c->rules[r]);
+				want_rule(g, g->tabs[t].ir, &c->rules[r]);
 		}
 	if (g->slot[SLOT_PROTO6] >= 0)
 		want_l4(g);
@@ -233,20 +270,25 @@ void set_slot(struct cg *g, enum cg_slot s, int src)
 		st(&g->e, U64, R10, g->slot[s] - g->frame, src);
 }
 
-void load_field(struct cg *g, enum ir_field f, int size, int ptr, int off, int bits)
+void packet_load(struct cg *g, int size, int dst, int ptr, int off)
+{
+	ld(&g->e, size, dst, ptr, off);
+}
+
+void load_field(struct cg *g, enum ir_field f, load_fn load, int size, int ptr, int off, int bits)
 {
 	if (g->field[f] < 0)
 		return;
-	g->fl->load(g, size, R3, ptr, off);
+	load(g, size, R3, ptr, off);
 	if (bits)
 		bswap(&g->e, R3, bits);
 	set_field(g, f, R3);
 }
 
-void load_field6(struct cg *g, enum ir_field6 f, int ptr, int off)
+void load_field6(struct cg *g, enum ir_field6 f, load_fn load, int ptr, int off)
 {
 	for (int i = 0; i < 16 && g->field6[f] >= 0; i += 8) {
-		g->fl->load(g, U64, R3, ptr, off + i);
+		load(g, U64, R3, ptr, off + i);
 		bswap(&g->e, R3, 64);
 		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
 	}

@@ -120,26 +120,7 @@ void cg_looped_type(struct cg *g)
 	place(e, multicast);
 }
 
-/* As load_field(), of the conntrack entry in r8. */
-static void ct_field(struct cg *g, enum ir_field f, int size, int off, int bits)
-{
-	if (g->field[f] < 0)
-		return;
-	kload(g, size, R3, R8, off);
-	if (bits)
-		bswap(&g->e, R3, bits);
-	set_field(g, f, R3);
-}
-
-static void ct_field6(struct cg *g, enum ir_field6 f, int off)
-{
-	for (int i = 0; i < 16 && g->field6[f] >= 0; i += 8) {
-		kload(g, U64, R3, R8, off + i);
-		bswap(&g->e, R3, 64);
-		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
-	}
-}
-
+/* r8: the conntrack entry. */
 static void ct_tuples(struct cg *g)
 {
 	static const struct {
@@ -163,10 +144,11 @@ static void ct_tuples(struct cg *g)
 		int off = cg_ct_tuple(g, addrs[i].dir, addrs[i].member);
 
 		if (cg_v6(g))
-			ct_field6(g, addrs[i].field6, off);
+			load_field6(g, addrs[i].field6, kload, R8, off);
 		else
-			ct_field(g, addrs[i].field, U32, off, 32);
-		ct_field(g, ports[i].field, U16, cg_ct_tuple(g, ports[i].dir, ports[i].member), 16);
+			load_field(g, addrs[i].field, kload, U32, R8, off, 32);
+		load_field(g, ports[i].field, kload, U16, R8,
+			   cg_ct_tuple(g, ports[i].dir, ports[i].member), 16);
 	}
 }
 
@@ -212,7 +194,7 @@ static void ct_entry(struct cg *g)
 		alu(e, BPF_OR, R4, R3);
 		set_field(g, IR_CTSTATE, R4);
 	}
-	ct_field(g, IR_CTPROTO, U8, cg_ct_tuple(g, 0, "dst.protonum"), 0);
+	load_field(g, IR_CTPROTO, kload, U8, R8, cg_ct_tuple(g, 0, "dst.protonum"), 0);
 	ct_tuples(g);
 	ct_expire(g);
 }

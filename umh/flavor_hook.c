@@ -24,20 +24,15 @@ static int header_len(const struct cg *g)
 	return cg_v6(g) ? 40 : 20;
 }
 
-static void load(struct cg *g, int size, int dst, int ptr, int off)
-{
-	ld(&g->e, size, dst, ptr, off);
-}
-
 static void header_ip(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_field(g, IR_SADDR, U32, R7, l3(g) + 12, 32);
-	load_field(g, IR_DADDR, U32, R7, l3(g) + 16, 32);
-	load_field(g, IR_PROTO, U8, R7, l3(g) + 9, 0);
-	load_field(g, IR_DSFIELD, U8, R7, l3(g) + 1, 0);
-	load_field(g, IR_TTL, U8, R7, l3(g) + 8, 0);
+	load_field(g, IR_SADDR, packet_load, U32, R7, l3(g) + 12, 32);
+	load_field(g, IR_DADDR, packet_load, U32, R7, l3(g) + 16, 32);
+	load_field(g, IR_PROTO, packet_load, U8, R7, l3(g) + 9, 0);
+	load_field(g, IR_DSFIELD, packet_load, U8, R7, l3(g) + 1, 0);
+	load_field(g, IR_TTL, packet_load, U8, R7, l3(g) + 8, 0);
 	if (g->field[IR_LEN] >= 0) {
 		ld(e, U16, R3, R7, l3(g) + 2);
 		bswap(e, R3, 16);
@@ -62,9 +57,9 @@ static void header_ip6(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_field6(g, IR6_SADDR, R7, l3(g) + 8);
-	load_field6(g, IR6_DADDR, R7, l3(g) + 24);
-	load_field(g, IR_TTL, U8, R7, l3(g) + 7, 0);
+	load_field6(g, IR6_SADDR, packet_load, R7, l3(g) + 8);
+	load_field6(g, IR6_DADDR, packet_load, R7, l3(g) + 24);
+	load_field(g, IR_TTL, packet_load, U8, R7, l3(g) + 7, 0);
 	if (g->field[IR_DSFIELD] >= 0) {
 		ld(e, U16, R3, R7, l3(g));
 		bswap(e, R3, 16);
@@ -346,7 +341,6 @@ const struct flavor_ops flavor_hook = {
 	.prog_type = BPF_PROG_TYPE_SCHED_CLS,
 	.ctx = "__sk_buff",
 	.yields = true,
-	.load = load,
 	.prologue = prologue,
 	.epilogue = epilogue,
 	.packet_begin = packet_begin,
