@@ -23,8 +23,9 @@ from router import Router
 
 # Extensions whose outcome depends on the clock or on chance.
 CHANCE = re.compile(r'-m (limit|hashlimit|recent|statistic|time|rateest)\b')
-# limit and statistic with a certain outcome: what own rulesets use.
-CERTAIN = re.compile(r'--limit \d+/(day|hour)|--mode nth|--probability 1\.0')
+# Those with a certain outcome: what own rulesets use.
+CERTAIN = re.compile(r'--(limit|hashlimit-\w+) \d+/(day|hour)|--mode nth|--probability 1\.0|'
+                     r'-m recent (?!.*--seconds)|--timestart 00:00:00 --timestop 23:59:59')
 REPEATS = 3		# of a case that differs, by the kernel against itself
 
 
