@@ -122,7 +122,7 @@ static enum gen_result result(int err)
 	return err == -EOPNOTSUPP ? GEN_UNCOMPILED : GEN_REFUSED;
 }
 
-int gen_lower(const struct gen *g, struct ir_table *ir, struct xt_err *err)
+static int lower(const struct gen *g, struct ir_table *ir, struct xt_err *err)
 {
 	struct ext_env env = { .native = helper.backend->native };
 
@@ -136,7 +136,7 @@ static int decode(struct gen *g, const struct xt_family *f, const struct xt_repl
 
 	if (ret)
 		return ret;
-	ret = gen_lower(g, &g->ir, err);
+	ret = lower(g, &g->ir, err);
 	if (ret) {
 		xt_ruleset_free(&g->rs);
 		return ret;
@@ -175,7 +175,7 @@ static struct compile_env compile_env(__u64 netns, FILE *listing)
 /* The passes change the table in place: they get one of their own. */
 int gen_exact_ir(const struct gen *g, struct ir_table *t, struct xt_err *err)
 {
-	int ret = gen_lower(g, t, err);
+	int ret = lower(g, t, err);
 
 	if (ret)
 		return ret;

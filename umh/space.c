@@ -334,7 +334,7 @@ static void drop_leftover(const char *dir, const char *name, void *arg)
 
 	(void)arg;
 	state_path(path, dir, "%s", name);
-	early_disarm(path);
+	early_unpin(path);
 }
 
 void space_drop_leftovers(const char *root)

@@ -18,6 +18,7 @@ import struct
 import time
 
 import pkt
+from dut import wait
 from netns import Netns, libc
 
 MAC_R = [pkt.mac('02:00:00:00:a1:01'), pkt.mac('02:00:00:00:a1:02')]
@@ -69,7 +70,8 @@ class Router:
         try:
             self.build(hosts)
             self.open_sockets()
-            if v6:		# multicast listener reports are out
+            if v6:		# each device has made its two multicast listener reports
+                wait(lambda: all(self.ns.devices()[i][9] >= 2 for i in ifs), 2)
                 self.settle(quiet=0.1)
                 self.captured()
         except Exception:
