@@ -349,7 +349,8 @@ def run_case(tap, case, impls, routers=None):
         traffic, ref = reference(case, impls[0], routers[0])
         if ref.refused:
             if len(impls) > 1:
-                tap.skip(case.name, f'the kernel refuses it: {ref.refused.splitlines()[0]}')
+                why = ' '.join(ref.refused.split())[:200]
+                tap.skip(case.name, f'the kernel refuses it: {why}')
             return None
         for impl, router in zip(impls[1:], routers[1:]):
             check(tap, case, (impls[0], impl), traffic, ref, router)
