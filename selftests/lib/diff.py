@@ -23,8 +23,9 @@ from router import Router
 
 # Extensions whose outcome depends on the clock or on chance.
 CHANCE = re.compile(r'-m (limit|hashlimit|recent|statistic|time|rateest)\b')
-# limit and statistic with a certain outcome: what own rulesets use.
-CERTAIN = re.compile(r'--limit \d+/(day|hour)|--mode nth|--probability 1\.0')
+# Those with a certain outcome: what own rulesets use.
+CERTAIN = re.compile(r'--(limit|hashlimit-\w+) \d+/(day|hour)|--mode nth|--probability 1\.0|'
+                     r'-m recent (?!.*--seconds)|--timestart 00:00:00 --timestop 23:59:59')
 REPEATS = 3		# of a case that differs, by the kernel against itself
 
 
@@ -348,7 +349,8 @@ def run_case(tap, case, impls, routers=None):
         traffic, ref = reference(case, impls[0], routers[0])
         if ref.refused:
             if len(impls) > 1:
-                tap.skip(case.name, f'the kernel refuses it: {ref.refused.splitlines()[0]}')
+                why = ' '.join(ref.refused.split())[:200]
+                tap.skip(case.name, f'the kernel refuses it: {why}')
             return None
         for impl, router in zip(impls[1:], routers[1:]):
             check(tap, case, (impls[0], impl), traffic, ref, router)

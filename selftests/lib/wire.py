@@ -120,6 +120,19 @@ class Wire(flow.Triangle):
     def tcp1(self, src, dst, port, sport, **kw):
         return self.echo(socket.SOCK_STREAM, src, dst, port, sport, **kw)
 
+    def hold(self, dst, port, sport, count):
+        """So many connections at a time: what came of each."""
+        held, out = [], []
+
+        def connect(i):
+            held.append(self.connected(socket.SOCK_STREAM, 'c', dst, port, sport + i))
+            return 'open'
+        for i in range(count):
+            out.append(flow.attempt(lambda: connect(i)))
+        for s in held:
+            s.close()
+        return out
+
     def transparent(self, host, port):
         """An echo server that takes connections meant for others."""
         s = self.hosts[host].socket(self.family, socket.SOCK_STREAM)
@@ -309,7 +322,7 @@ def ftp_get(wire, active, sport):
                 named(re.search(r'\((.*)\)', text).group(1))
             control.sendall(b'RETR x\r\n')
             with wire.connected(socket.SOCK_STREAM, 'c', host, port, sport + 1) as data:
-                return data.recv(100).decode()
+                return got(data, answers)
     return flow.attempt(do)
 
 
@@ -325,4 +338,13 @@ def ftp_active(wire, control, answers, port):
         next(answers)
         control.sendall(b'RETR x\r\n')
         with s.accept()[0] as data:
-            return data.recv(100).decode()
+            return got(data, answers)
+
+
+def got(data, answers):
+    """The data, and all else is read: a connection closed before is reset."""
+    text = data.recv(100).decode()
+    while data.recv(100):
+        pass
+    next(answers)
+    return text

@@ -188,6 +188,15 @@ COMMIT
 -A FORWARD -p udp -m recent --name wire --set --rsource
 COMMIT''', [('udp1', 'c', 's', 9, 4001), ('tcp1', 'c', 's', 9, 4002), ('udp1', 'c', 's', 7, 4003),
             ('tcp1', 'c', 'r', 7, 4004), ('udp1', 'r', 's', 9, 4005), ('udp1', 'c', 's', 8, 4006)]),
+
+    ('limits', '', '''*filter
+-A FORWARD -p tcp -m tcp --dport 7 --syn -m connlimit --connlimit-above 2 --connlimit-mask 0 -j REJECT --reject-with tcp-reset
+-A FORWARD -p udp -m udp --dport 7 -m hashlimit --hashlimit-above 1/hour --hashlimit-burst 3 --hashlimit-mode srcip --hashlimit-name wire -j DROP
+-A FORWARD -p udp -m udp --dport 8 -m limit --limit 1/hour --limit-burst 2 -j ACCEPT
+-A FORWARD -p udp -m udp --dport 8 -j REJECT --reject-with {PORT}
+-A FORWARD -p udp -m udp --dport 9 -m string --string "hello1" --algo bm -j REJECT --reject-with {NO}
+COMMIT''', [('hold', 's', 7, 4001, 4), ('udp1', 'c', 's', 7, 4010), ('udp1', 'c', 's', 7, 4011),
+            ('udp1', 'c', 's', 8, 4012), ('udp1', 'c', 's', 8, 4013), ('udp1', 'c', 's', 9, 4014)]),
 ]
 
 
