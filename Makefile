@@ -59,7 +59,7 @@ $(B)/test/%: selftests/%.c $(B)/libxtjit.a
 	@mkdir -p $(@D)
 	$(call say,TEST,$@) $(CC) $(CPPFLAGS_ALL) -Iselftests/unit $(CFLAGS_ALL) $(LDFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $< $(B)/libxtjit.a $(LIBS)
 
-tests: all $(TEST_BIN)
+tests: all $(TEST_BIN) $(B)/test/bench/lookup
 
 # The same once more with the sanitizers, below build/asan.
 asan:

@@ -142,8 +142,9 @@ static __u32 *find(const struct work *w, const __u64 *word, int level)
 
 static void rehash(struct work *w)
 {
-	w->cap = w->cap ? w->cap * 2 : 64;
-	w->nhash = w->cap * 2;
+	w->cap = w->cap * 2 + 64;
+	for (w->nhash = 128; w->nhash < w->cap * 2;)
+		w->nhash *= 2;
 	w->e = realloc(w->e, w->cap * sizeof(*w->e));
 	free(w->hash);
 	w->hash = calloc(w->nhash, sizeof(*w->hash));
@@ -418,10 +419,11 @@ static int build_tables(struct work *w, struct cl_image *im)
 int cl_family_build(const struct ir_table *t, struct ir_arena *a, struct cl_family *f,
 		    const struct cl_items *it, struct cl_lists *l, struct cl_image *im)
 {
-	struct work w = { .t = t, .f = f, .l = l };
+	struct work w = { .t = t, .f = f, .l = l, .cap = it->n / 2 };
 	int ret = 0;
 
 	phash_init(&w.any, 1, 0);
+	rehash(&w);
 	find_lengths(&w, a, it);
 	for (__u32 i = 0; i < it->n; i++)
 		append(&w, entry(&w, it->it[i].word, level_of(f, it->it[i].len)),
