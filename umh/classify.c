@@ -536,7 +536,8 @@ static void emit_rest(struct out *o, const struct ir_rule *x, __u32 group)
 
 	*r = *x;
 	r->preds = ir_alloc(o->t->arena, (x->npreds + 1) * sizeof(*r->preds));
-	memcpy(r->preds + 1, x->preds, x->npreds * sizeof(*r->preds));
+	if (x->npreds)
+		memcpy(r->preds + 1, x->preds, x->npreds * sizeof(*r->preds));
 	r->preds[0].kind = IR_P_BEFORE;
 	r->preds[0].index = group;
 	r->preds[0].value = x->counter;
