@@ -30,10 +30,10 @@ class Shape:
         self.bits = 128 if v6 else 32
         self.chains = []
 
-    def addr(self, lens):
-        """A prefix; one in 40 has a host of the test network in it."""
+    def addr(self, lens, near=0.025):
+        """A prefix; some have a host of the test network in it."""
         n = self.r.choice(lens)
-        if self.r.random() < 0.025:
+        if self.r.random() < near:
             a = int(ipaddress.ip_address(self.r.choice(NEAR[self.v6])))
         elif self.v6:
             a = 0x2001_0db8 << 96 | self.r.getrandbits(32) << 64 | self.r.getrandbits(16)
@@ -47,7 +47,7 @@ class Shape:
         return (128, 64, 48, 56, 32, 127) if self.v6 else (32, 24, 22, 16, 30, 25, 19, 12, 31, 8)
 
     def port(self):
-        return self.r.choice(PORTS) if self.r.random() < 0.1 else self.r.randrange(1, 65536)
+        return self.r.choice(PORTS) if self.r.random() < 0.3 else self.r.randrange(1, 65536)
 
     def l4(self):
         p = self.r.choice(('tcp', 'udp'))
@@ -71,7 +71,7 @@ class Shape:
         return f'{self.r.choice(("-s", "-s", "-d"))} {self.addr(self.lens())} {self.verdict()}'
 
     def tuple(self):
-        return f'-d {self.addr((self.bits,))} {self.l4()} {self.verdict()}'
+        return f'-d {self.addr((self.bits,), 0.1)} {self.l4()} {self.verdict()}'
 
     def goes_on(self):
         target = self.r.choice(('', '', '-j LOG', self.verdict(), self.verdict()))
@@ -81,7 +81,7 @@ class Shape:
         c = f'svc{self.r.randrange(self.n // 4)}'
         if c not in self.chains:
             self.chains.append(c)
-        return (f'-d {self.addr((self.bits,))} -p tcp -m tcp --dport {self.port()} '
+        return (f'-d {self.addr((self.bits,), 0.2)} -p tcp -m tcp --dport {self.port()} '
                 f'-j {c}')
 
     def mixed(self):
