@@ -450,7 +450,8 @@ static int make_group(struct run *r, struct ir_group *g, struct cl_image *im)
 		qsort(g->families, g->nfamilies, sizeof(*g->families), by_first);
 		g->nconds = r->conds.set.n;
 		g->conds = ir_alloc(r->arena, g->nconds * sizeof(*g->conds));
-		memcpy(g->conds, r->conds.set.rec, g->nconds * sizeof(*g->conds));
+		if (g->nconds)
+			memcpy(g->conds, r->conds.set.rec, g->nconds * sizeof(*g->conds));
 	} else {
 		im->size = size;
 	}
