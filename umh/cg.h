@@ -151,7 +151,8 @@ struct cg {
 	short field[IR_NFIELDS], field6[IR6_NFIELDS], slot[CG_NSLOTS];
 	short ret;		/* return slots: pc values, 4 bytes each */
 	int levels;
-	int saved;		/* of them, how many are in use where main is left to go on later */
+	short saved[CG_MAX_FRAME / 8];	/* of struct pkt, what is in use where main is left to go on */
+	int nsaved;
 	int saves;		/* map for these; -1: none */
 	bool native;		/* there are native slots on some way */
 	bool resumes;		/* main may be called to go on */
@@ -242,15 +243,15 @@ void cg_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __
 
 /*
  * cg_native.c: native slots, where the flavor yields.  The labels where they go
- * on are planned rule by rule; what the module keeps, in cb, and what is kept in
- * a map while it runs a slot, are restored after the prologue.
+ * on are planned rule by rule.  The module keeps what is in cb, and a map the
+ * slots of struct pkt that are in use; the prologue restores both.
  */
 void cg_native_plan(struct cg *g, int table, const struct ir_rule *r);
 void cg_native_match(struct cg *g, const struct cg_table *t, __u32 slot, __u32 miss);
 void cg_native_target(struct cg *g, const struct cg_table *t, __u32 slot);
-/* Creates the map of return slots, if some are in use where main is left. 0 or a negative errno. */
+/* What is in use where main is left, and the map for it. 0 or a negative errno. */
 int cg_native_map(struct cg *g);
-/* r6 is the context: copies return slots from the map, or to it; to @none without (never). */
+/* r6 is the context: copies that from the map, or to it; to @none if that fails (never). */
 void cg_native_restore(struct cg *g, __u32 none);
 void cg_native_save(struct cg *g, __u32 none);
 
@@ -275,9 +276,10 @@ void cg_mac_source(struct cg *g);
 /* r8 = the type of a looped packet; r3: the first byte of its destination. */
 void cg_looped_type(struct cg *g);
 bool cg_wants_ct(const struct cg *g);
+bool cg_wants_ct_entry(const struct cg *g);	/* not only whether there is one */
 /*
  * What is told by conntrack: r3 is enum ip_conntrack_info, r8 the address of
- * the entry, or 0.  The label @entry is placed where direction and state are set.
+ * the entry (anything else, if it is not wanted), or 0.  The label @entry is placed where direction and state are set.
  */
 void cg_conntrack(struct cg *g, __u32 entry);
 

@@ -83,7 +83,7 @@ static bool has_native(const struct ir_chain *c)
 }
 
 /*
- * Return slots in use anywhere in a chain that has a native slot; where main may
+ * Slots of calls in use anywhere in a chain that has a native slot; where main may
  * be left at any turn, all of them.
  */
 static int levels_in_use(const struct cg *g)
@@ -103,20 +103,22 @@ static int levels_in_use(const struct cg *g)
 	return n;
 }
 
-static int saved_size(const struct cg *g)
-{
-	return (g->saved * 4 + 7) & ~7;
-}
-
 int cg_native_map(struct cg *g)
 {
-	g->saved = g->resumes ? levels_in_use(g) : 0;
-	if (!g->saved)
+	int levels = g->resumes ? levels_in_use(g) : 0, n = 0;
+
+	for (; 2 * n < levels; n++)
+		g->saved[n] = g->ret + 8 * n;
+	/* no native slot is between a lookup and its dispatch, but another page may be */
+	if (g->resumes && !kfeat()->iters && g->slot[SLOT_BEST] >= 0)
+		g->saved[n++] = g->slot[SLOT_BEST];
+	g->nsaved = n;
+	if (!n)
 		return 0;
-	g->saves = bpf_map_create(BPF_MAP_TYPE_ARRAY, "xtjit_returns", 4, saved_size(g),
+	g->saves = bpf_map_create(BPF_MAP_TYPE_ARRAY, "xtjit_saved", 4, 8 * n,
 				  possible_cpus() * XTJIT_MAX_LEVELS, NULL);
 	if (g->saves < 0)
-		return xt_fail(g->err, -errno, "%s: no map for returns from chains: %s",
+		return xt_fail(g->err, -errno, "%s: no map to go on from: %s",
 			       g->tabs[0].ir->table->name, strerror(errno));
 	return 0;
 }
@@ -143,22 +145,22 @@ static void lookup(struct cg *g, __u32 none)
 
 void cg_native_restore(struct cg *g, __u32 none)
 {
-	if (!g->saved)
+	if (!g->nsaved)
 		return;
 	lookup(g, none);
-	for (int i = 0; i < saved_size(g); i += 8) {
-		ld(&g->e, U64, R1, R0, i);
-		st(&g->e, U64, R10, g->ret + i - g->frame, R1);
+	for (int i = 0; i < g->nsaved; i++) {
+		ld(&g->e, U64, R1, R0, 8 * i);
+		st(&g->e, U64, R10, g->saved[i] - g->frame, R1);
 	}
 }
 
 void cg_native_save(struct cg *g, __u32 none)
 {
-	if (!g->saved)
+	if (!g->nsaved)
 		return;
 	lookup(g, none);
-	for (int i = 0; i < saved_size(g); i += 8) {
-		ld(&g->e, U64, R1, R10, g->ret + i - g->frame);
-		st(&g->e, U64, R0, i, R1);
+	for (int i = 0; i < g->nsaved; i++) {
+		ld(&g->e, U64, R1, R10, g->saved[i] - g->frame);
+		st(&g->e, U64, R0, 8 * i, R1);
 	}
 }

@@ -207,6 +207,17 @@ bool cg_wants_ct(const struct cg *g)
 	return false;
 }
 
+bool cg_wants_ct_entry(const struct cg *g)
+{
+	for (int f = IR_CTSTATUS; f <= IR_CTEXPIRE; f++)
+		if (f != IR_CTDIR && g->field[f] >= 0)
+			return true;
+	for (int f = IR6_CTORIGSRC; f < IR6_NFIELDS; f++)
+		if (g->field6[f] >= 0)
+			return true;
+	return g->ctnat;
+}
+
 /* net/netfilter/xt_conntrack.c */
 void cg_conntrack(struct cg *g, __u32 entry)
 {

@@ -468,41 +468,54 @@ static void call_page(struct cg *g, int page)
 	call_label(e, g->walk[page]);
 }
 
-/*
- * The first call mostly has the verdict; it is left out where the module has run
- * a slot.  r8 keeps the answer over the loop.
- */
+/* r1: one of the pages; calls it, and goes to @next. */
+static void call_pages(struct cg *g, int first, int last, __u32 next)
+{
+	struct emit *e = &g->e;
+	int mid = first + (last - first) / 2;
+	__u32 right;
+
+	if (first == last) {
+		call_page(g, first);
+		ja(e, next);
+		return;
+	}
+	right = new_label(e);
+	jmpi(e, BPF_JGT, R1, mid, right);
+	call_pages(g, first, mid, next);
+	place(e, right);
+	call_pages(g, mid + 1, last, next);
+}
+
+/* The page that pkt.pc is in. */
+static void call_current(struct cg *g, __u32 next)
+{
+	ld(&g->e, U32, R1, R10, g->slot[SLOT_PC] - g->frame);
+	alui(&g->e, BPF_RSH, R1, 24);
+	call_pages(g, 0, g->npages - 1, next);
+}
+
+/* The first call mostly has the verdict.  r8 keeps the answer over the loop. */
 void cg_call_walk(struct cg *g)
 {
 	struct emit *e = &g->e;
 	__u32 done = new_label(e), again = new_label(e), end = new_label(e), next = new_label(e);
-	__u32 resumed = new_label(e);
+	__u32 first = new_label(e);
 	int state = -g->frame - 8;
 
-	if (g->resumes) {
-		ld(e, U32, R1, R10, g->slot[SLOT_PC] - g->frame);
-		jmpi(e, BPF_JNE, R1, 0, resumed);
-	}
-	call_page(g, 0);
+	if (g->resumes && g->npages > 1)
+		call_current(g, first);
+	else
+		call_page(g, 0);
+	place(e, first);
 	if (!g->again)
 		return;
 	jmpi(e, BPF_JNE, R0, WALK_AGAIN, done);
-	place(e, resumed);
 	loop_begin(g, state, kfeat()->iters ? CG_MAX_TURNS : CG_FEW_TURNS);
 	place(e, again);
 	movi(e, R8, WALK_AGAIN);
 	loop_next(g, state, end);
-	ld(e, U32, R1, R10, g->slot[SLOT_PC] - g->frame);
-	alui(e, BPF_RSH, R1, 24);
-	for (int p = 0; p < g->npages; p++) {
-		__u32 not = new_label(e);
-
-		jmpi(e, BPF_JNE, R1, p, not);
-		call_page(g, p);
-		ja(e, next);
-		place(e, not);
-	}
-	ja(e, end);
+	call_current(g, next);
 	place(e, next);
 	jmpi(e, BPF_JEQ, R0, WALK_AGAIN, again);
 	mov(e, R8, R0);

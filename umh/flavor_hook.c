@@ -186,13 +186,14 @@ static void conntrack(struct cg *g)
 
 	if (!cg_wants_ct(g))
 		return;
-	movi(e, R8, 0);
 	ld(e, U32, R9, R6, SKB(cb[4]));
-	mov(e, R3, R9);
-	alui(e, BPF_AND, R3, XTJIT_RUN_CT);
-	jmpi(e, BPF_JEQ, R3, 0, none);
-	load_run(g, R8);
-	kload(g, U64, R8, R8, RUN(ct));
+	mov(e, R8, R9);
+	alui(e, BPF_AND, R8, XTJIT_RUN_CT);
+	if (cg_wants_ct_entry(g)) {
+		jmpi(e, BPF_JEQ, R8, 0, none);
+		load_run(g, R8);
+		kload(g, U64, R8, R8, RUN(ct));
+	}
 	place(e, none);
 	mov(e, R3, R9);
 	alui(e, BPF_AND, R3, XTJIT_RUN_CTINFO);
@@ -214,7 +215,7 @@ static void resume(struct cg *g, __u32 drop)
 	}
 	ld(e, U32, R3, R6, SKB(cb[2]));
 	set_slot(g, SLOT_PC, R3);
-	if (!g->saved)
+	if (!g->nsaved)
 		return;
 	jmpi(e, BPF_JEQ, R3, 0, first);
 	cg_native_restore(g, drop);

@@ -2,14 +2,15 @@
 /*
  * Groups change nothing: random tables compiled as they are and in groups, the
  * same random packets through both, exact alone and behind the early stage.
- * Verdicts and counters must be the same, packet by packet.
+ * Verdicts and counters must be the same, packet by packet.  Every other table
+ * is one for the module, with LOG for a native target.
  *
  * usage: classify_test [-v] [ROUNDS [SEED]]
  */
 #include <sys/mman.h>
 
 #include "classify.h"
-#include "flavor_env.h"
+#include "flavor_hook.h"
 #include "tap.h"
 
 #define PACKETS 60
@@ -17,6 +18,7 @@
 
 static __u64 prng_state;
 static bool verbose;
+static bool module;	/* this round's tables are for it */
 
 static __u32 prng(__u32 below)
 {
@@ -207,10 +209,29 @@ struct form {
 	size_t size;
 };
 
+static void make_native(struct ir_table *t)
+{
+	__u32 n = 0;
+
+	for (__u32 c = 0; c < t->nchains; c++)
+		for (__u32 i = 0; i < t->chains[c].nrules; i++) {
+			struct ir_rule *r = &t->chains[c].rules[i];
+
+			if (r->action != IR_A_LOG)
+				continue;
+			r->action = IR_A_NATIVE;
+			r->arg = n++;
+		}
+	t->slots = ir_alloc(t->arena, n * sizeof(*t->slots));
+	t->slot_names = ir_alloc(t->arena, n * sizeof(*t->slot_names));
+	for (t->nslots = 0; t->nslots < n; t->nslots++)
+		t->slots[t->nslots].kind = XTJIT_SLOT_TARGET;
+}
+
 static bool form_load(struct form *f, const char *text, bool group, const struct cl_limits *limits,
 		      struct xt_err *err)
 {
-	const struct compile_env env = { .ring = net.ring, .self = net.self };
+	const struct compile_env env = { .ring = net.ring, .self = net.self, .l3off = HOOK_L3 };
 	struct early_facts facts = { .nlocal = 2 };
 	struct early_table et = { .maps = &f->maps };
 	const struct ir_table *t;
@@ -220,13 +241,17 @@ static bool form_load(struct form *f, const char *text, bool group, const struct
 	if (parse_ir(text, &f->ir, err) || passes_exact(&f->ir, err) ||
 	    table_maps_create(&f->maps, &f->ir, err))
 		return false;
+	if (module)
+		make_native(&f->ir);
 	if (group && classify(&f->ir, limits, &f->grouped, err))
 		return false;
 	t = group ? &f->grouped : &f->ir;
 	facts.local = f->ir.family->addr_size == 16 ? local_ip6 : local_ip;
 	et.ir = t;
-	f->exact = compile_exact(t, &f->maps, &env, err);
+	old_kernel(module && prng(2));
+	f->exact = (module ? compile_hook : compile_exact)(t, &f->maps, &env, err);
 	f->early = compile_early(EARLY_XDP, t->family, &et, 1, &facts, &env, err);
+	old_kernel(false);
 	f->size = counters_stride(f->maps.ncounters) * possible_cpus();
 	f->counters = mmap(NULL, f->size, PROT_READ, MAP_SHARED, f->maps.counters, 0);
 	f->before = calloc(1, f->size);
@@ -260,13 +285,23 @@ static __u64 sum_of(const struct form *f, __u32 i, int what)
 	return n;
 }
 
-static int send_to(const struct form *f, bool v6, bool early, const struct packet *p, int *dropped)
+static int go_on(struct hook *h, __u32 slot, struct packet *p)
 {
+	(void)h;
+	(void)slot;
+	(void)p;
+	return ANSWER_GO_ON;
+}
+
+static int send_to(const struct form *f, bool v6, bool early, struct packet *p, int *dropped)
+{
+	struct hook h = { .prog = f->exact, .hook = NF_INET_PRE_ROUTING, .answer = go_on };
+
 	if (early && f->early >= 0 && run_xdp(f->early, p) == XDP_DROP) {
 		++*dropped;
 		return NF_DROP;
 	}
-	return run_nf(f->exact, v6, NF_INET_PRE_ROUTING, p);
+	return module ? run_hook(&h, p) : run_nf(f->exact, v6, h.hook, p);
 }
 
 static bool same_counters(const struct form *a, const struct form *b)
@@ -328,7 +363,7 @@ static void random_shape(struct shape *s)
 		s->src = true;
 }
 
-static bool one_round(int round, int drops[2], __u32 grouped[2])
+static bool one_round(__u64 round, int drops[2], __u32 grouped[2])
 {
 	struct cl_limits limits = { .family = 1 + prng(4), .group = 1 + prng(3) };
 	struct xt_err err = { 0 };
@@ -338,6 +373,7 @@ static bool one_round(int round, int drops[2], __u32 grouped[2])
 	char *text;
 	bool ok;
 
+	module = !net.nf || round & 1;
 	random_shape(&s);
 	text = random_table(&s, &counters);
 	ok = form_load(&a, text, false, NULL, &err);
@@ -354,7 +390,7 @@ static bool one_round(int round, int drops[2], __u32 grouped[2])
 		grouped[1] += b.grouped.groups[i].nrest;
 	}
 	if (!ok || verbose) {
-		tap_diag("round %d: ip%s, %d rules", round, s.v6 ? "6" : "", s.rules);
+		tap_diag("round %llu: ip%s, %d rules", round, s.v6 ? "6" : "", s.rules);
 		show(&b);
 	}
 	if (!ok && verbose)
@@ -377,14 +413,14 @@ int main(int argc, char **argv)
 	argv += verbose;
 	rounds = argc > 1 ? atoi(argv[1]) : 250;
 	seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
-	if (!net_up(&err)) {
+	if (!net_up(&err) || !hook_up(&err)) {
 		printf("Bail out! %s\n", err.text);
 		return 1;
 	}
 	for (int i = 0; i < rounds && bad < 5; i++) {
 		prng_state = 88172645463325252ull ^ (seed + i) * 0x9e3779b97f4a7c15;
 		prng(2);
-		if (!one_round(i, drops, grouped)) {
+		if (!one_round(seed + i, drops, grouped)) {
 			tap_diag("again by: classify_test -v 1 %llu", seed + i);
 			bad++;
 		}

@@ -5,6 +5,7 @@
  */
 #include <linux/netfilter/nf_conntrack_common.h>
 
+#include "classify.h"
 #include "flavor_hook.h"
 #include "tap.h"
 
@@ -12,7 +13,7 @@
 
 /* One table, and what its native slots are to come to. */
 struct run {
-	struct ir_table ir;
+	struct ir_table ir, grouped;
 	struct table_maps maps;
 	struct hook h;
 	int answers[ANSWERS];
@@ -41,9 +42,11 @@ static int answer(struct hook *h, __u32 slot, struct packet *p)
 	return slot < ANSWERS ? r->answers[slot] : -ERANGE;
 }
 
-static bool load(struct run *r, const char *text)
+/* The table in @text; in small groups, and as for an old kernel, if so. */
+static bool load_as(struct run *r, const char *text, bool groups, bool old)
 {
 	const struct compile_env env = { .ring = -1, .self = -1, .l3off = HOOK_L3 };
+	const struct cl_limits few = { .family = 1, .group = 2 };
 	struct xt_err err = { 0 };
 
 	memset(r, 0, sizeof(*r));
@@ -55,10 +58,19 @@ static bool load(struct run *r, const char *text)
 		return false;
 	}
 	r->h.v6 = r->ir.family == &xt_family_ip6;
-	r->h.prog = compile_hook(&r->ir, &r->maps, &env, &err);
+	if (groups && classify(&r->ir, &few, &r->grouped, &err))
+		return false;
+	old_kernel(old);
+	r->h.prog = compile_hook(groups ? &r->grouped : &r->ir, &r->maps, &env, &err);
+	old_kernel(false);
 	if (r->h.prog < 0)
 		tap_diag("%s", err.text);
 	return r->h.prog >= 0;
+}
+
+static bool load(struct run *r, const char *text)
+{
+	return load_as(r, text, false, false);
 }
 
 static void unload(struct run *r)
@@ -66,6 +78,8 @@ static void unload(struct run *r)
 	if (r->h.prog >= 0)
 		close(r->h.prog);
 	table_maps_close(&r->maps);
+	if (r->grouped.arena)
+		classify_free(&r->grouped);
 	if (r->ir.arena)
 		ir_table_free(&r->ir);
 }
@@ -457,6 +471,55 @@ static void test_pages(int n)
 	unload(&r);
 }
 
+/*
+ * A group whose lookup and dispatch are in different pages, behind so many calls
+ * that the turns of main may be used up between the two.
+ */
+static bool group_over_turns(int calls)
+{
+	struct run r;
+	size_t len;
+	char *text;
+	FILE *f = open_memstream(&text, &len);
+	bool ok;
+
+	fprintf(f, "table ip filter\ncounters 9000\nchain INPUT hook 1\n");
+	for (int i = 0; i < calls; i++)
+		fprintf(f, " %d: -> jump 1\n", i);
+	fprintf(f, " 100: saddr == 1.1.1.1 -> accept\n 101: saddr == 1.1.1.2 -> accept\n");
+	for (int i = 0; i < 6500; i++)
+		fprintf(f, " %d: random 0x0 -> next\n", 102 + i);
+	fprintf(f, " 7000: saddr == 10.0.0.2 -> drop\n 7001: saddr == 1.1.1.4 -> accept\n");
+	fprintf(f, " 7002: -> accept\nchain c\n 7003: proto == 6 -> next\n");
+	fclose(f);
+	ok = load_as(&r, text, true, true);
+	free(text);
+	ok = ok && r.grouped.ngroups == 1;
+	if (ok) {
+		struct packet p;
+		char words[] = "udp";
+		__u64 v[2];
+
+		ok = packet_build(&p, false, words) && run_hook(&r.h, &p) == NF_DROP;
+		counter_get(&r.maps, 7000, v);
+		ok &= v[0] == 1;
+	}
+	unload(&r);
+	return ok;
+}
+
+static void test_group_over_turns(void)
+{
+	bool ok = true;
+
+	for (int calls = 60; ok && calls < 68; calls++) {
+		ok = group_over_turns(calls);
+		if (!ok)
+			tap_diag("%d calls", calls);
+	}
+	tap_ok(ok, "a group's choice is kept where main's turns are used up");
+}
+
 /* There is no form for these here. */
 static void test_refused(void)
 {
@@ -498,6 +561,7 @@ int main(void)
 	test_kernels();
 	test_length();
 	test_pages(9000);
+	test_group_over_turns();
 	test_refused();
 	return tap_done();
 }

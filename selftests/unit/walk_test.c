@@ -7,6 +7,7 @@
  *
  * usage: walk_test [ROUNDS [SEED]]
  */
+#include "classify.h"
 #include "flavor_hook.h"
 #include "tap.h"
 
@@ -298,7 +299,7 @@ struct native {
 
 /* Everything that one round has; early -1: none. */
 struct round {
-	struct ir_table ir[TABLES], exact[TABLES], module[TABLES];
+	struct ir_table ir[TABLES], exact[TABLES], module[TABLES], grouped[TABLES];
 	struct native *native[TABLES];
 	struct table_maps maps[MODES][TABLES];
 	int prog[MODES][TABLES], early;
@@ -339,6 +340,26 @@ static void make_natives(struct round *r, int table)
 			make_native(r, table, &t->chains[c].rules[i]);
 }
 
+/* The module's, sometimes in groups. */
+static int load_module(struct round *r, int t, struct xt_err *err)
+{
+	const struct compile_env env = { .ring = -1, .self = -1, .l3off = HOOK_L3 };
+	const struct cl_limits few = { .family = 1, .group = 2 };
+	const struct ir_table *table = &r->module[t];
+	int fd;
+
+	make_natives(r, t);
+	if (prng(2)) {
+		if (classify(table, &few, &r->grouped[t], err))
+			return -1;
+		table = &r->grouped[t];
+	}
+	old_kernel(prng(2));
+	fd = compile_hook(table, &r->maps[MODULE][t], &env, err);
+	old_kernel(false);
+	return fd;
+}
+
 static bool load_table(struct round *r, int t, int rules, struct xt_err *err)
 {
 	const struct compile_env env = { .ring = net.ring, .self = net.self };
@@ -354,14 +375,10 @@ static bool load_table(struct round *r, int t, int rules, struct xt_err *err)
 		if (!ok)
 			break;
 		if (m == MODULE)
-			make_natives(r, t);
-		old_kernel(m == MODULE && prng(2));
-		if (m == MODULE || !net.nf)
-			r->prog[m][t] = compile_hook(m == MODULE ? &r->module[t] : &r->exact[t],
-						     &r->maps[m][t], &module, err);
+			r->prog[m][t] = load_module(r, t, err);
 		else
-			r->prog[m][t] = compile_exact(&r->exact[t], &r->maps[m][t], &env, err);
-		old_kernel(false);
+			r->prog[m][t] = (net.nf ? compile_exact : compile_hook)
+				(&r->exact[t], &r->maps[m][t], net.nf ? &env : &module, err);
 		ok = r->prog[m][t] >= 0;
 	}
 	return ok;
@@ -412,6 +429,8 @@ static void end(struct round *r)
 			ir_table_free(&r->ir[t]);
 		if (r->exact[t].arena)
 			ir_table_free(&r->exact[t]);
+		if (r->grouped[t].arena)
+			classify_free(&r->grouped[t]);
 		if (r->module[t].arena)
 			ir_table_free(&r->module[t]);
 		free(r->native[t]);
