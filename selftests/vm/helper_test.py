@@ -17,6 +17,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
 import dut
+import kmod
 import tap
 from netns import Netns, run
 
@@ -24,6 +25,7 @@ XTJIT, XTJITD = (os.path.join(dut.BUILD, n) for n in ('xtjit', 'xtjitd'))
 IPTABLES, SAVE = 'iptables-legacy', 'iptables-legacy-save'
 PINS = '/sys/fs/bpf/xtjit'
 LOG = '/run/xtjit/xtjitd.sock.log'
+NO_LEGACY = '/etc/modprobe.d/xtjit-test.conf'
 
 
 def sh(*cmd, ns=None, check=True, **kw):
@@ -73,8 +75,9 @@ def test_takeover(t):
     n = p.ns
     rule = '-A INPUT -p udp -m udp --dport 9 -m conntrack --ctstate NEW'
     try:
-        with open('/etc/modprobe.d/xtjit-test.conf', 'w') as f:
+        with open(NO_LEGACY, 'w') as f:
             f.write('install ip_tables /bin/false\n')
+
         def shim(*cmd):
             return sh(XTJIT, 'run', '--', *cmd, ns=n)
         shim(IPTABLES, *rule.split())
@@ -96,6 +99,7 @@ def test_takeover(t):
         t.ok(dut.wait(lambda: not p.peer_is_there(), 2), 'and nothing holds the namespace')
         t.ok(not run([XTJIT, 'unload'], check=False).returncode, 'unloaded')
     finally:
+        os.unlink(NO_LEGACY)
         p.close()
 
 
@@ -368,6 +372,8 @@ def main():
         print('1..0 # SKIP: not in a VM with the module (scripts/vm-module, scripts/run-vm)')
         return 4
     t = tap.Tap()
+    os.environ.pop('XTJIT_EARLY', None)		# the phase's
+    kmod.legacy_out()
     for test in TESTS:
         if word in test.__name__ or test is test_start:
             t.diag(test.__name__)
