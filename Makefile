@@ -52,6 +52,7 @@ $(B)/pic/%.o: %.c
 # Tests: each selftests/{unit,golden,netns}/NAME_test.c is a program of its own.
 TEST_SRC := $(wildcard selftests/unit/*_test.c selftests/golden/*_test.c selftests/netns/*_test.c)
 TEST_BIN := $(TEST_SRC:selftests/%.c=$(B)/test/%)
+VM_BIN := $(patsubst selftests/%.c,$(B)/test/%,$(wildcard selftests/vm/*_test.c))
 UNIT_BIN := $(filter-out $(B)/test/netns/%,$(TEST_BIN))
 TEST_PY := $(wildcard selftests/unit/*_test.py) $(wildcard selftests/netns/*_test.py)
 
@@ -59,7 +60,7 @@ $(B)/test/%: selftests/%.c $(B)/libxtjit.a
 	@mkdir -p $(@D)
 	$(call say,TEST,$@) $(CC) $(CPPFLAGS_ALL) -Iselftests/unit $(CFLAGS_ALL) $(LDFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $< $(B)/libxtjit.a $(LIBS)
 
-tests: all $(TEST_BIN)
+tests: all $(TEST_BIN) $(VM_BIN)
 
 # The same once more with the sanitizers, below build/asan.
 asan:
