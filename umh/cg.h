@@ -63,6 +63,7 @@ enum cg_slot {
 	SLOT_COUNTER,		/* early: of the rule that drops */
 	SLOT_CTDONE,		/* early: conntrack was asked, and has no entry */
 	SLOT_ICMPERR,
+	SLOT_BEST,		/* of a group, until its dispatch */
 	SLOT_CTX,		/* early: the context's address, as a number */
 	SLOT_SELF,		/* 1, 2: sent by the helper itself: enum self_kind, 0: no */
 	CG_NSLOTS
@@ -93,6 +94,7 @@ struct cg_chain {
 	__u32 nsites;
 	int first_page, last_page;
 	int level;		/* of its return slot; -1: one caller, none needed */
+	int best;		/* of its groups' slots, best and from; -1: SLOT_BEST does */
 	__u32 depth;
 };
 
@@ -104,6 +106,7 @@ struct cg_table {
 	__u32 norder;
 	__u32 accept, tail;	/* early: labels of what follows ACCEPT, DROP */
 	__u32 *resume;		/* by native slot: label of where it goes on */
+	__u32 *relook;		/* by group: label of the lookup, to be done again */
 };
 
 struct flavor_ops {
@@ -163,6 +166,7 @@ struct cg {
 	/* pages: planned before a line is emitted */
 	int npages, page;
 	bool again;			/* walk may ask to be called again */
+	bool returns, relooks;		/* what for: chains with several callers, groups */
 	int turns;			/* of the loop that is being emitted */
 	int module_btf;			/* an fd; -1: none of its functions is called */
 	__u32 route;			/* early: label of what follows PREROUTING */
@@ -175,6 +179,7 @@ struct cg {
 	struct cg_place {
 		__s16 page;
 		bool entry;		/* reached from another page */
+		bool back;		/* reached from behind only: walk is called again for it */
 	} *places;			/* by label */
 	__u32 nplaces;
 };
@@ -195,6 +200,12 @@ void cg_analyse_free(struct cg *g);
 
 bool cg_calls(const struct ir_rule *r);		/* a jump or goto */
 bool cg_never(const struct ir_rule *r);		/* it cannot match */
+/*
+ * The chains that a rule may call, one a call, *@how by jump or goto; -1 when
+ * there are no more.  *@at is 0 at first.  Only a dispatch has more than one.
+ */
+int cg_callee(const struct cg_table *t, const struct ir_rule *r, __u32 *at,
+	      enum ir_action_kind *how);
 /* What is behind the rule can be reached once the rule is. */
 bool cg_passes(const struct cg_table *t, const struct ir_rule *r);
 
@@ -212,6 +223,19 @@ void cg_goto(struct cg *g, __u32 label);
 void cg_again(struct cg *g, __u32 label);
 /* The value of pkt.pc that stands for a planned label. */
 __u32 cg_pc(const struct cg *g, __u32 label);
+
+/* What the rule does once it is counted. */
+void cg_act(struct cg *g, int table, __u32 ci, const struct ir_rule *r);
+
+/* cg_lookup.c: the rules that classify() made. */
+void cg_lookup(struct cg *g, int table, __u32 group);
+void cg_dispatch(struct cg *g, int table, __u32 ci, __u32 group);
+void cg_before(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss);
+/* Pending jumps that a lookup leaves behind; instructions of it, or of the dispatch, at most. */
+__u32 cg_lookup_cost(const struct ir_group *g);
+__u32 cg_group_size(const struct ir_group *g, bool lookup);
+/* Offset in struct pkt of a group's best value, behind which there is from. */
+short cg_best(const struct cg *g, const struct cg_table *t, const struct ir_group *gr);
 
 /* cg_pred.c: falls through if @p holds, goes to @miss if not. */
 void cg_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss);
@@ -298,11 +322,16 @@ void cg_lib_packet(struct cg *g, enum cg_lib l);
 void cg_early_path(struct cg *g);
 void cg_early_drop(struct cg *g, int table, __u32 counter);
 void cg_early_record(struct cg *g, int table, __u32 counter);
+/* The same of the counter in r3, which they spoil with r1 and r2. */
+void cg_early_drop_r3(struct cg *g, int table);
+void cg_early_record_r3(struct cg *g, int table);
 void cg_early_ifindex(struct cg *g, int dst, int ctx);
 /* cg_route.c: goes to @input or @forward, or to @up if that cannot be told. */
 void cg_route(struct cg *g, __u32 input, __u32 forward, __u32 up);
 /* It can be told from the packet's bytes. */
 bool cg_early_known(const struct ir_pred *p);
+/* It can be told by cg_early_pred() for every packet that it does not send up. */
+bool cg_early_tells(const struct cg *g, const struct ir_pred *p);
 /* As cg_pred() where conntrack or a bucket can tell; false: it cannot be told here. */
 bool cg_early_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss);
 

@@ -7,10 +7,31 @@
 #include <stdlib.h>
 
 #include "cg.h"
+#include "classify.h"
 
 bool cg_calls(const struct ir_rule *r)
 {
 	return r->action == IR_A_JUMP || r->action == IR_A_GOTO;
+}
+
+int cg_callee(const struct cg_table *t, const struct ir_rule *r, __u32 *at,
+	      enum ir_action_kind *how)
+{
+	const struct ir_group *g;
+
+	if (r->action != IR_A_DISPATCH) {
+		*how = r->action;
+		return cg_calls(r) && !(*at)++ ? (int)r->arg : -1;
+	}
+	g = &t->ir->groups[r->arg];
+	while (*at < g->nacts) {
+		const struct cl_act *a = &g->acts[(*at)++];
+
+		*how = a->action;
+		if (a->action == IR_A_JUMP || a->action == IR_A_GOTO)
+			return a->arg;
+	}
+	return -1;
 }
 
 bool cg_never(const struct ir_rule *r)
@@ -29,6 +50,8 @@ bool cg_passes(const struct cg_table *t, const struct ir_rule *r)
 	case IR_A_NEXT:
 	case IR_A_LOG:
 	case IR_A_NATIVE:
+	case IR_A_LOOKUP:
+	case IR_A_DISPATCH:
 		return true;
 	case IR_A_JUMP:
 		return t->chains[r->arg].returns;
@@ -38,8 +61,24 @@ bool cg_passes(const struct cg_table *t, const struct ir_rule *r)
 }
 
 struct frame {
-	__u32 chain, rule;
+	__u32 chain, rule, call;
 };
+
+/* The next chain that something in the frame's calls, or -1. */
+static int next_callee(const struct cg_table *t, struct frame *f)
+{
+	const struct ir_chain *c = &t->ir->chains[f->chain];
+	enum ir_action_kind how;
+
+	for (; f->rule < c->nrules; f->rule++) {
+		int to = cg_callee(t, &c->rules[f->rule], &f->call, &how);
+
+		if (to >= 0)
+			return to;
+		f->call = 0;
+	}
+	return -1;
+}
 
 /* Depth first from @root; a chain's place in the reverse of t->order comes when it is done. */
 static void visit(struct cg_table *t, __u32 root, struct frame *stack)
@@ -49,23 +88,38 @@ static void visit(struct cg_table *t, __u32 root, struct frame *stack)
 	if (t->chains[root].seen)
 		return;
 	t->chains[root].seen = true;
-	stack[n++] = (struct frame){ root, 0 };
+	stack[n++] = (struct frame){ .chain = root };
 	while (n) {
-		struct frame *f = &stack[n - 1];
-		const struct ir_chain *c = &t->ir->chains[f->chain];
-		const struct ir_rule *r = f->rule < c->nrules ? &c->rules[f->rule] : NULL;
+		int to = next_callee(t, &stack[n - 1]);
 
-		if (!r) {
-			t->order[t->norder++] = f->chain;
-			n--;
-			continue;
-		}
-		f->rule++;
-		if (cg_calls(r) && !t->chains[r->arg].seen) {
-			t->chains[r->arg].seen = true;
-			stack[n++] = (struct frame){ r->arg, 0 };
+		if (to < 0) {
+			t->order[t->norder++] = stack[--n].chain;
+		} else if (!t->chains[to].seen) {
+			t->chains[to].seen = true;
+			stack[n++] = (struct frame){ .chain = to };
 		}
 	}
+}
+
+/* What the rule, or a group's members, make of chain @me and of those that are called. */
+static void scan_rule(struct cg_table *t, struct cg_chain *me, const struct ir_rule *r,
+		      bool *reached)
+{
+	const struct ir_group *g = r->action == IR_A_DISPATCH ? &t->ir->groups[r->arg] : NULL;
+	enum ir_action_kind how;
+	__u32 at = 0;
+	int to;
+
+	while ((to = cg_callee(t, r, &at, &how)) >= 0) {
+		reached[to] = true;
+		if (how == IR_A_GOTO && t->chains[to].returns)
+			me->returns = true;
+	}
+	if (r->action == IR_A_RETURN)
+		me->returns = true;
+	for (__u32 i = 0; g && i < g->nacts; i++)
+		if (g->acts[i].action == IR_A_RETURN)
+			me->returns = true;
 }
 
 /* Callees are done before: whether @c returns, who is called, what of the base chain is used. */
@@ -80,12 +134,7 @@ static void scan(struct cg_table *t, __u32 chain, bool *reached)
 
 		if (cg_never(r))
 			continue;
-		if (cg_calls(r))
-			reached[r->arg] = true;
-		if (r->action == IR_A_RETURN)
-			me->returns = true;
-		if (r->action == IR_A_GOTO && t->chains[r->arg].returns)
-			me->returns = true;
+		scan_rule(t, me, r, reached);
 		go = cg_passes(t, r);
 	}
 	if (go && c->hook < 0)
@@ -99,33 +148,63 @@ static void count_callers(struct cg_table *t, __u32 chain)
 
 	for (__u32 i = 0; i < c->nrules && go; i++) {
 		const struct ir_rule *r = &c->rules[i];
+		enum ir_action_kind how;
+		__u32 at = 0;
+		int to;
 
 		if (cg_never(r))
 			continue;
-		if (cg_calls(r))
-			t->chains[r->arg].ncallers++;
+		while ((to = cg_callee(t, r, &at, &how)) >= 0)
+			t->chains[to].ncallers++;
 		go = cg_passes(t, r);
 	}
 }
 
 /*
+ * Slots of its own that the chain's groups need: none where nothing is called
+ * between a lookup and its dispatch, nor comes back to the lookup; one for
+ * best; two where there is a from.
+ */
+static int group_slots(const struct cg_table *t, const struct ir_chain *c)
+{
+	int n = 0;
+
+	for (__u32 i = 0; i < c->nrules; i++) {
+		const struct ir_rule *r = &c->rules[i];
+
+		if (r->action == IR_A_LOOKUP && t->ir->groups[r->arg].resumes)
+			return 2;
+		if (cg_calls(r) && r->npreds && r->preds[0].kind == IR_P_BEFORE)
+			n = 1;
+	}
+	return n;
+}
+
+/*
  * A chain with several callers keeps the number of the one it returns to in
  * the slot of its level: more than that of any chain it can be called through.
+ * So are the slots of its groups, of which one is in use at a time.
  */
 static void levels(struct cg *g, struct cg_table *t)
 {
 	for (__u32 i = 0; i < t->norder; i++) {
 		struct cg_chain *me = &t->chains[t->order[i]];
 		const struct ir_chain *c = &t->ir->chains[t->order[i]];
-		__u32 below;
+		__u32 below = me->depth, at = 0;
+		enum ir_action_kind how;
+		int to, slots;
 
-		me->level = me->ncallers > 1 && me->returns ? (int)me->depth : -1;
-		if (me->level >= g->levels)
-			g->levels = me->level + 1;
-		below = me->depth + (me->level >= 0);
-		for (__u32 r = 0; r < c->nrules; r++)
-			if (cg_calls(&c->rules[r]) && t->chains[c->rules[r].arg].depth < below)
-				t->chains[c->rules[r].arg].depth = below;
+		me->level = me->ncallers > 1 && me->returns ? (int)below++ : -1;
+		g->returns |= me->level >= 0;
+		slots = group_slots(t, c);
+		me->best = slots ? (int)below : -1;
+		below += slots;
+		if ((int)below > g->levels)
+			g->levels = below;
+		for (__u32 r = 0; r < c->nrules; r++, at = 0)
+			while ((to = cg_callee(t, &c->rules[r], &at, &how)) >= 0)
+				if (t->chains[to].depth < below)
+					t->chains[to].depth = below;
 	}
 }
 
@@ -139,7 +218,8 @@ static int analyse_table(struct cg *g, struct cg_table *t)
 
 	t->chains = calloc(n + 1, sizeof(*t->chains));
 	t->order = calloc(n + 1, sizeof(*t->order));
-	if (!stack || !reached || !t->chains || !t->order)
+	t->relook = calloc(t->ir->ngroups + 1, sizeof(*t->relook));
+	if (!stack || !reached || !t->chains || !t->order || !t->relook)
 		goto out;
 	for (int h = 0; h < XT_HOOKS; h++)
 		if (t->ir->base_chain[h] >= 0) {
@@ -195,5 +275,6 @@ void cg_analyse_free(struct cg *g)
 		free(t->chains);
 		free(t->order);
 		free(t->resume);
+		free(t->relook);
 	}
 }

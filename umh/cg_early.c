@@ -36,8 +36,9 @@ static void no_entry(struct cg *g)
 /*
  * A packet without an entry is NEW, or INVALID if conntrack does not like it,
  * or RELATED where something is expected: told if the rule sees no difference.
+ * 1: it holds, 0: it does not, -1: not told.
  */
-static bool ct_state(struct cg *g, const struct ir_pred *p, __u32 miss)
+static int new_state(const struct cg *g, const struct ir_pred *p)
 {
 	static const __u32 states[] = {
 		XT_CONNTRACK_STATE_INVALID,
@@ -51,13 +52,25 @@ static bool ct_state(struct cg *g, const struct ir_pred *p, __u32 miss)
 
 		yes += (v >= p->lo && v <= p->hi) != !!p->inv;
 	}
-	if (yes && yes != n)
+	return yes && yes != n ? -1 : !!yes;
+}
+
+static bool ct_state(struct cg *g, const struct ir_pred *p, __u32 miss)
+{
+	int yes = new_state(g, p);
+
+	if (yes < 0)
 		return false;
 	if (g->facts->conntrack)
 		no_entry(g);
 	if (!yes)
 		ja(&g->e, miss);
 	return true;
+}
+
+bool cg_early_tells(const struct cg *g, const struct ir_pred *p)
+{
+	return p->kind == IR_P_RANGE && p->field == IR_CTSTATE && new_state(g, p) >= 0;
 }
 
 /* A bucket that surely gives nothing now is no match; else it cannot be told. */
@@ -101,14 +114,12 @@ bool cg_early_pred(struct cg *g, const struct cg_table *t, const struct ir_pred 
 	return false;
 }
 
-/* Remembers a counter; the packet goes up when there are too many. */
-void cg_early_record(struct cg *g, int table, __u32 counter)
+/* r2: where the next match is remembered; the packet goes up when there are too many. */
+static void record_begin(struct cg *g)
 {
 	struct emit *e = &g->e;
 	__u32 room = new_label(e);
 
-	if (!g->tabs[table].maps)
-		return;
 	ld(e, U32, R1, R6, g->slot[SLOT_NMATCH]);
 	jmpi(e, BPF_JLT, R1, CG_MATCHES, room);
 	cg_zero(g);
@@ -116,9 +127,32 @@ void cg_early_record(struct cg *g, int table, __u32 counter)
 	mov(e, R2, R1);
 	alui(e, BPF_LSH, R2, 2);
 	alu(e, BPF_ADD, R2, R6);
-	sti(e, U32, R2, g->slot[SLOT_MATCHES], (__u32)table << 24 | counter);
 	alui(e, BPF_ADD, R1, 1);
 	st(e, U32, R6, g->slot[SLOT_NMATCH], R1);
+}
+
+void cg_early_record(struct cg *g, int table, __u32 counter)
+{
+	if (!g->tabs[table].maps)
+		return;
+	record_begin(g);
+	sti(&g->e, U32, R2, g->slot[SLOT_MATCHES], (__u32)table << 24 | counter);
+}
+
+void cg_early_record_r3(struct cg *g, int table)
+{
+	if (!g->tabs[table].maps)
+		return;
+	record_begin(g);
+	if (table)
+		alui32(&g->e, BPF_OR, R3, (__u32)table << 24);
+	st(&g->e, U32, R2, g->slot[SLOT_MATCHES], R3);
+}
+
+void cg_early_drop_r3(struct cg *g, int table)
+{
+	st(&g->e, U64, R6, g->slot[SLOT_COUNTER], R3);
+	cg_goto(g, g->tabs[table].tail);
 }
 
 /*

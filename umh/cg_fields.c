@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cg.h"
+#include "classify.h"
 #include "kfeat.h"
 
 #define NAT_STATES (XT_CONNTRACK_STATE_SNAT | XT_CONNTRACK_STATE_DNAT)
@@ -97,11 +98,47 @@ static void want_pred(struct cg *g, const struct ir_pred *p)
 	}
 }
 
-static void want_rule(struct cg *g, const struct ir_rule *r)
+static void want_part(struct cg *g, const struct cl_part *p)
 {
+	static const __u8 fields[CL_NFIELDS] = {
+		[CL_SADDR] = IR_SADDR, [CL_DADDR] = IR_DADDR, [CL_SPORT] = IR_SPORT,
+		[CL_DPORT] = IR_DPORT, [CL_SMAC] = IR_SMAC,
+	};
+
+	if (p->field == CL_IFACE || p->field == CL_OFACE)
+		want(&g->slot[p->field == CL_OFACE ? SLOT_OFACE : SLOT_IFACE]);
+	else if (p->field <= CL_DADDR && cg_v6(g))
+		want(&g->field6[p->field == CL_SADDR ? IR6_SADDR : IR6_DADDR]);
+	else
+		want_field(g, fields[p->field]);
+}
+
+static void want_group(struct cg *g, const struct ir_group *gr)
+{
+	for (__u32 i = 0; i < gr->nfamilies; i++) {
+		const struct cl_family *f = &gr->families[i];
+
+		for (int k = 0; k < f->nconds; k++)
+			want_pred(g, &gr->conds[f->conds[k]].p);
+		for (int k = 0; k < f->nparts; k++)
+			want_part(g, &f->parts[k]);
+	}
+	for (__u32 i = 0; i < gr->nacts && !g->fl->early; i++)
+		if (gr->acts[i].action == IR_A_LOG || gr->acts[i].action == IR_A_REJECT) {
+			want(&g->slot[SLOT_EVENT]);
+			want(&g->slot[SLOT_SELF]);
+		}
+}
+
+static void want_rule(struct cg *g, const struct ir_table *t, const struct ir_rule *r)
+{
+	if (r->action == IR_A_LOOKUP) {
+		want(&g->slot[SLOT_BEST]);
+		want_group(g, &t->groups[r->arg]);
+	}
 	for (int i = 0; i < r->npreds; i++)
 		want_pred(g, &r->preds[i]);
-	if (r->action == IR_A_LOG || r->action == IR_A_REJECT) {
+	if (!g->fl->early && (r->action == IR_A_LOG || r->action == IR_A_REJECT)) {
 		want(&g->slot[SLOT_EVENT]);
 		want_self(g);
 	}
@@ -185,7 +222,7 @@ int cg_layout(struct cg *g)
 			const struct ir_chain *c = &g->tabs[t].ir->chains[g->tabs[t].order[i]];
 
 			for (__u32 r = 0; r < c->nrules; r++)
-				want_rule(g, &c->rules[r]);
+				want_rule(g, g->tabs[t].ir, &c->rules[r]);
 		}
 	if (g->slot[SLOT_PROTO6] >= 0)
 		want_l4(g);

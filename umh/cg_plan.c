@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cg.h"
+#include "classify.h"
 #include "kfeat.h"
 
 /* Pending jumps that @r leaves behind. */
@@ -17,6 +18,10 @@ static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
 {
 	__u32 n = r->npreds;
 
+	if (r->action == IR_A_LOOKUP)
+		return cg_lookup_cost(&t->ir->groups[r->arg]);
+	if (r->action == IR_A_DISPATCH)
+		return 40;
 	for (int i = 0; i < r->npreds; i++) {
 		if (r->preds[i].kind == IR_P_PORTS)
 			n += r->preds[i].nports * 2;
@@ -54,10 +59,13 @@ static __u32 pred_size(const struct ir_pred *p)
 }
 
 /* Instructions of a rule, at most; with its places in the list of a page's entries. */
-static __u32 rule_size(const struct ir_rule *r)
+static __u32 rule_size(const struct cg_table *t, const struct ir_rule *r)
 {
-	__u32 n = r->action == IR_A_LOG || r->action == IR_A_REJECT ? 50 : 26;
+	__u32 n;
 
+	if (r->action == IR_A_LOOKUP || r->action == IR_A_DISPATCH)
+		return cg_group_size(&t->ir->groups[r->arg], r->action == IR_A_LOOKUP);
+	n = r->action == IR_A_LOG || r->action == IR_A_REJECT ? 50 : 26;
 	for (int i = 0; i < r->npreds; i++)
 		n += pred_size(&r->preds[i]) + (r->preds[i].kind == IR_P_NATIVE ? 3 : 0);
 	return n;
@@ -72,7 +80,7 @@ static __u32 start_size(const struct cg *g)
 static bool page_full(const struct cg *g, const struct cg_table *t, const struct ir_rule *r)
 {
 	return g->jumps + cost(t, r) > CG_PAGE_JUMPS ||
-	       (g->e.no_gotol && g->insns + rule_size(r) > CG_PAGE_INSNS);
+	       (g->e.no_gotol && g->insns + rule_size(t, r) > CG_PAGE_INSNS);
 }
 
 __u32 cg_label_in(struct cg *g, int page)
@@ -108,21 +116,37 @@ static void plan_cut(struct cg *g, int table, __u32 chain, __u32 rule)
 	g->insns = start_size(g);
 }
 
-static void plan_call(struct cg *g, struct cg_table *t, const struct ir_rule *r)
+/* A label for where each callee comes back to; what a group jumps to does so to its lookup. */
+static void plan_calls(struct cg *g, struct cg_table *t, const struct ir_rule *r)
 {
-	struct cg_chain *to = &t->chains[r->arg];
+	enum ir_action_kind how;
+	__u32 at = 0;
+	int c;
 
-	if (!to->sites) {
-		to->sites = calloc(to->ncallers, sizeof(*to->sites));
-		if (!to->sites) {
-			g->e.err = g->e.err ?: -ENOMEM;
+	while ((c = cg_callee(t, r, &at, &how)) >= 0) {
+		struct cg_chain *to = &t->chains[c];
+
+		if (!to->sites)
+			to->sites = calloc(to->ncallers, sizeof(*to->sites));
+		if (!to->sites || to->nsites >= to->ncallers) {
+			g->e.err = g->e.err ?: to->sites ? -EINVAL : -ENOMEM;
 			return;
 		}
+		to->sites[to->nsites++] = r->action == IR_A_DISPATCH && how == IR_A_JUMP ?
+					  t->relook[r->arg] : cg_label_in(g, g->npages - 1);
 	}
-	if (to->nsites < to->ncallers)
-		to->sites[to->nsites++] = cg_label_in(g, g->npages - 1);
-	else
-		g->e.err = g->e.err ?: -EINVAL;
+}
+
+static void plan_lookup(struct cg *g, struct cg_table *t, __u32 group)
+{
+	__u32 l;
+
+	if (!t->ir->groups[group].resumes)
+		return;
+	l = cg_label_in(g, g->npages - 1);
+	g->places[l].entry = g->places[l].back = true;
+	t->relook[group] = l;
+	g->relooks = true;
 }
 
 static void plan_chain(struct cg *g, int table, __u32 ci)
@@ -145,9 +169,11 @@ static void plan_chain(struct cg *g, int table, __u32 ci)
 		if (policy)
 			me->policy = cg_label_in(g, g->npages - 1);
 		g->jumps += cost(t, r);
-		g->insns += rule_size(r);
-		if (cg_calls(r) && !cg_never(r))
-			plan_call(g, t, r);
+		g->insns += rule_size(t, r);
+		if (r->action == IR_A_LOOKUP)
+			plan_lookup(g, t, r->arg);
+		if (!cg_never(r))
+			plan_calls(g, t, r);
 		if (g->fl->yields)
 			cg_native_plan(g, table, r);
 		go = cg_passes(t, r);
@@ -203,7 +229,8 @@ int cg_plan(struct cg *g)
 	}
 	for (int i = 0; i < g->npages; i++)
 		g->walk[i] = new_label(&g->e);
-	g->again = g->npages > 1 || g->levels || g->native || g->places[g->route].entry;
+	g->again = g->npages > 1 || g->returns || g->relooks || g->native ||
+		   g->places[g->route].entry;
 	g->resumes = g->fl->yields && (g->native || (g->again && !kfeat()->iters));
 	if (g->e.err)
 		return xt_fail(g->err, g->e.err == -E2BIG ? -EOPNOTSUPP : g->e.err,

@@ -376,6 +376,9 @@ static void pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p
 		break;
 	case IR_P_FALSE:	/* inverted: always */
 		break;
+	case IR_P_BEFORE:
+		cg_before(g, t, p, miss);
+		break;
 	default:
 		g->e.err = g->e.err ?: -EINVAL;
 	}

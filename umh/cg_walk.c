@@ -46,7 +46,7 @@ __u32 cg_pc(const struct cg *g, __u32 label)
 
 void cg_goto(struct cg *g, __u32 label)
 {
-	if (g->places[label].page == g->page) {
+	if (g->places[label].page == g->page && !g->places[label].back) {
 		ja(&g->e, label);
 		return;
 	}
@@ -185,19 +185,10 @@ static bool leaves_early(const struct ir_rule *r)
 	       r->action == IR_A_QUEUE;
 }
 
-static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
+void cg_act(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 {
 	struct cg_table *t = &g->tabs[table];
 
-	if (g->fl->early && r->action == IR_A_DROP) {
-		cg_early_drop(g, table, r->counter);
-		return;
-	}
-	if (g->fl->early && leaves_early(r)) {
-		cg_zero(g);
-		return;
-	}
-	count(g, table, r->counter);
 	switch (r->action) {
 	case IR_A_NEXT:
 		break;
@@ -236,6 +227,20 @@ static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 	default:
 		g->e.err = g->e.err ?: -EINVAL;
 	}
+}
+
+static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
+{
+	if (g->fl->early && r->action == IR_A_DROP) {
+		cg_early_drop(g, table, r->counter);
+		return;
+	}
+	if (g->fl->early && leaves_early(r)) {
+		cg_zero(g);
+		return;
+	}
+	count(g, table, r->counter);
+	cg_act(g, table, ci, r);
 }
 
 /*
@@ -286,6 +291,14 @@ static void rule(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 	__u32 miss = r->npreds ? new_label(&g->e) : 0;
 	bool told = true;
 
+	if (r->action == IR_A_LOOKUP) {
+		cg_lookup(g, table, r->arg);
+		return;
+	}
+	if (r->action == IR_A_DISPATCH) {
+		cg_dispatch(g, table, ci, r->arg);
+		return;
+	}
 	if (g->fl->early)
 		told = preds_early(g, &g->tabs[table], r, miss);
 	else

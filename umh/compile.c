@@ -84,9 +84,9 @@ int cg_compile(struct cg *g)
 	return err;
 }
 
-static int compile_table(const struct flavor_ops *fl, const struct ir_table *t,
-			 const struct table_maps *m, const struct compile_env *env,
-			 struct xt_err *err)
+static int one_form(const struct flavor_ops *fl, const struct ir_table *t,
+		    const struct table_maps *m, const struct compile_env *env,
+		    struct xt_err *err)
 {
 	struct cg *g = calloc(1, sizeof(*g));
 	int fd;
@@ -104,6 +104,16 @@ static int compile_table(const struct flavor_ops *fl, const struct ir_table *t,
 	fd = cg_compile(g);
 	free(g);
 	return fd;
+}
+
+/* What no program can hold in groups, one may hold without. */
+static int compile_table(const struct flavor_ops *fl, const struct ir_table *t,
+			 const struct table_maps *m, const struct compile_env *env,
+			 struct xt_err *err)
+{
+	int fd = one_form(fl, t, m, env, err);
+
+	return fd == -EOPNOTSUPP && t->ngroups ? one_form(fl, t->plain, m, env, err) : fd;
 }
 
 int compile_exact(const struct ir_table *t, const struct table_maps *m,

@@ -7,6 +7,21 @@
 #include <stdlib.h>
 
 #include "cg.h"
+#include "classify.h"
+
+static bool drops(const struct ir_table *t, int chain, bool *seen);
+
+static bool group_drops(const struct ir_table *t, const struct ir_group *g, bool *seen)
+{
+	for (__u32 i = 0; i < g->nacts; i++) {
+		const struct cl_act *a = &g->acts[i];
+
+		if (a->action == IR_A_DROP ||
+		    ((a->action == IR_A_JUMP || a->action == IR_A_GOTO) && drops(t, a->arg, seen)))
+			return true;
+	}
+	return false;
+}
 
 static bool drops(const struct ir_table *t, int chain, bool *seen)
 {
@@ -18,7 +33,8 @@ static bool drops(const struct ir_table *t, int chain, bool *seen)
 	for (__u32 i = 0; i < c->nrules; i++) {
 		const struct ir_rule *r = &c->rules[i];
 
-		if (r->action == IR_A_DROP)
+		if (r->action == IR_A_DROP ||
+		    (r->action == IR_A_DISPATCH && group_drops(t, &t->groups[r->arg], seen)))
 			return true;
 		if ((r->action == IR_A_JUMP || r->action == IR_A_GOTO) && drops(t, r->arg, seen))
 			return true;
@@ -59,18 +75,15 @@ static void restrict_hooks(struct ir_table *t, int hooks)
 	}
 }
 
-int compile_early(enum early_flavor flavor, const struct xt_family *f,
-		  const struct early_table *tables, int ntables,
-		  const struct early_facts *facts, const struct compile_env *env,
-		  struct xt_err *err)
+static int early(enum early_flavor flavor, const struct xt_family *f,
+		 const struct early_table *tables, int ntables, int hooks, bool plain,
+		 const struct early_facts *facts, const struct compile_env *env,
+		 struct xt_err *err)
 {
-	int hooks = drop_hooks(tables, ntables, facts), fd;
 	struct ir_table copies[CG_MAX_TABLES];
-	struct cg *g;
+	struct cg *g = calloc(1, sizeof(*g));
+	int fd;
 
-	if (!hooks || ntables > CG_MAX_TABLES)
-		return -ENOENT;
-	g = calloc(1, sizeof(*g));
 	if (!g)
 		return xt_fail(err, -ENOMEM, "out of memory");
 	emit_init(&g->e);
@@ -81,12 +94,30 @@ int compile_early(enum early_flavor flavor, const struct xt_family *f,
 	g->err = err;
 	g->ntabs = ntables;
 	for (int i = 0; i < ntables; i++) {
-		copies[i] = *tables[i].ir;
+		copies[i] = plain && tables[i].ir->plain ? *tables[i].ir->plain : *tables[i].ir;
 		restrict_hooks(&copies[i], hooks);
 		g->tabs[i].ir = &copies[i];
 		g->tabs[i].maps = tables[i].maps;
 	}
 	fd = cg_compile(g);
 	free(g);
+	return fd;
+}
+
+int compile_early(enum early_flavor flavor, const struct xt_family *f,
+		  const struct early_table *tables, int ntables,
+		  const struct early_facts *facts, const struct compile_env *env,
+		  struct xt_err *err)
+{
+	int hooks = drop_hooks(tables, ntables, facts), fd;
+	bool groups = false;
+
+	if (!hooks || ntables > CG_MAX_TABLES)
+		return -ENOENT;
+	for (int i = 0; i < ntables; i++)
+		groups |= tables[i].ir->ngroups > 0;
+	fd = early(flavor, f, tables, ntables, hooks, false, facts, env, err);
+	if (fd == -EOPNOTSUPP && groups)
+		fd = early(flavor, f, tables, ntables, hooks, true, facts, env, err);
 	return fd;
 }

@@ -107,7 +107,7 @@ static bool path_add(struct path *p, struct early *e, const struct xt_family *f,
 		return true;
 	if (!g || !g->decoded)
 		return false;
-	p->t[p->n++] = (struct early_table){ .ir = &g->ir, .maps = &g->maps };
+	p->t[p->n++] = (struct early_table){ .ir = &g->grouped, .maps = &g->maps };
 	return true;
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "classify.h"
 #include "ext.h"
 #include "gen.h"
 #include "kernel_xt.h"
@@ -84,6 +85,7 @@ void gen_strip(struct gen *g)
 {
 	if (!g->decoded)
 		return;
+	classify_free(&g->grouped);
 	ir_table_free(&g->ir);
 	xt_ruleset_free(&g->rs);
 	g->decoded = false;
@@ -142,7 +144,9 @@ static int decode(struct gen *g, const struct xt_family *f, const struct xt_repl
 		return ret;
 	}
 	g->decoded = true;
-	return ir_check(&g->ir, err) ? -EOPNOTSUPP : 0;
+	if (ir_check(&g->ir, err) || passes_exact(&g->ir, err))
+		return -EOPNOTSUPP;
+	return classify(&g->ir, cl_limits(), &g->grouped, err);
 }
 
 enum gen_result gen_decode(struct gen **out, const struct xt_family *f,
@@ -172,31 +176,6 @@ static struct compile_env compile_env(__u64 netns, FILE *listing)
 	};
 }
 
-/* The passes change the table in place: they get one of their own. */
-int gen_exact_ir(const struct gen *g, struct ir_table *t, struct xt_err *err)
-{
-	int ret = lower(g, t, err);
-
-	if (ret)
-		return ret;
-	ret = passes_exact(t, err);
-	if (ret)
-		ir_table_free(t);
-	return ret;
-}
-
-static int compile(const struct gen *g, const struct compile_env *env, struct xt_err *err)
-{
-	struct ir_table t = {};
-	int ret = gen_exact_ir(g, &t, err);
-
-	if (ret)
-		return ret;
-	ret = helper.backend->compile(&t, &g->maps, env, err);
-	ir_table_free(&t);
-	return ret;
-}
-
 static int prog_id(int fd, __u32 *id)
 {
 	struct bpf_prog_info info = {};
@@ -220,7 +199,7 @@ static int load(struct gen *g, __u64 netns, struct xt_err *err)
 	ret = pmem_map(&g->live, g->maps.counters);
 	if (ret)
 		return xt_fail(err, ret, "counters: mmap: %s", strerror(-ret));
-	g->prog = compile(g, &env, err);
+	g->prog = helper.backend->compile(&g->grouped, &g->maps, &env, err);
 	if (g->prog < 0)
 		return g->prog;
 	ret = prog_id(g->prog, &g->prog_id);
@@ -475,7 +454,7 @@ int gen_listing(const struct gen *g, __u64 netns, FILE *out, struct xt_err *err)
 
 	if (!g->decoded)
 		return xt_fail(err, -ENODATA, "%s: its rules are not known", g->h.name);
-	fd = compile(g, &env, err);
+	fd = helper.backend->compile(&g->grouped, &g->maps, &env, err);
 	if (fd < 0)
 		return fd;
 	close(fd);

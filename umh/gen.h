@@ -25,7 +25,8 @@ struct gen {
 	struct pmem base;	/* see gen_add() */
 	bool decoded;		/* rs and ir are there */
 	struct xt_ruleset rs;
-	struct ir_table ir;	/* as lowered */
+	struct ir_table ir;	/* after the passes */
+	struct ir_table grouped;	/* the same in groups, which is what is compiled */
 	char dir[PIN_DIR_MAX];
 };
 
@@ -79,9 +80,6 @@ void gen_counters(const struct gen *g, struct xt_counters *out);
 void gen_add(struct gen *g, __u64 id, const struct xt_counters *add);
 bool gen_added(const struct gen *g, __u64 id);
 void gen_inherit_ids(struct gen *g, const struct gen *from);
-
-/* What is compiled for the exact stage; the caller's to ir_table_free(). 0 or a negative errno. */
-int gen_exact_ir(const struct gen *g, struct ir_table *t, struct xt_err *err);
 
 /* The listing of its program, compiled again. */
 int gen_listing(const struct gen *g, __u64 netns, FILE *out, struct xt_err *err);

@@ -182,6 +182,7 @@ bool ir_pred_early(const struct ir_pred *p)
 	case IR_P_PORTS:
 	case IR_P_LIMIT:
 	case IR_P_FALSE:
+	case IR_P_BEFORE:
 		return true;
 	default:
 		return false;

@@ -86,6 +86,7 @@ enum ir_pkind {
 	IR_P_OWNER,	/* xt_owner, all of it */
 	IR_P_NATIVE,	/* the kernel's own match, slot .index: never inverted, anything may come of it */
 	IR_P_FALSE,	/* never; what is before it in the rule has its effects (hotdrop, limit) */
+	IR_P_BEFORE,	/* group .index has no rule before counter .value; see classify.h */
 	IR_NPKINDS
 };
 
@@ -146,6 +147,8 @@ enum ir_action_kind {
 	IR_A_NATIVE,		/* .arg: slot of the kernel's own target; it may go on */
 	IR_A_DEFER,		/* early stage: the packet goes up, matches forgotten */
 	IR_A_QUEUE,		/* to user space, queue 0 */
+	IR_A_LOOKUP,		/* .arg: group; see classify.h */
+	IR_A_DISPATCH,		/* .arg: group */
 	IR_NACTIONS
 };
 
@@ -192,6 +195,10 @@ struct ir_table {
 	struct xtjit_slot *slots;	/* each is in one rule, once */
 	char (*slot_names)[IR_EXT_NAME];
 	int base_chain[XT_HOOKS];	/* index of a chain, or -1 */
+	__u32 ngroups;			/* by classify() only */
+	struct ir_group *groups;
+	struct cl_image *image;
+	const struct ir_table *plain;	/* the same without groups */
 	struct ir_arena *arena;		/* all of the above, but the struct */
 };
 
@@ -220,7 +227,9 @@ bool ir_pred_early(const struct ir_pred *p);
 /* What it looks at, for a person: "mark", "owner". */
 const char *ir_pred_name(const struct ir_pred *p);
 
+/* Of a table in groups: the rules as they were, with comments on the groups. */
 void ir_print(FILE *out, const struct ir_table *t);
+void ir_print_pred(FILE *out, const struct ir_pred *p);
 void ir_print_rule(FILE *out, const struct ir_table *t, const struct ir_rule *r);
 
 /* The reverse of ir_print(), of the text in @in. 0 or -EINVAL, @err naming the line. */

@@ -95,7 +95,7 @@ static const char *check_pred(const struct ir_table *t, const struct ir_pred *p,
 			return "a native match, inverted";
 		return check_slot(t, p->index, XTJIT_SLOT_MATCH);
 	default:
-		return p->kind < IR_NPKINDS ? NULL : "no such predicate";
+		return p->kind < IR_P_BEFORE ? NULL : "no such predicate";
 	}
 }
 
@@ -112,7 +112,7 @@ static const char *check_action(const struct ir_table *t, const struct ir_rule *
 	case IR_A_NATIVE:
 		return check_slot(t, r->arg, XTJIT_SLOT_TARGET);
 	default:
-		return r->action < IR_NACTIONS ? NULL : "no such action";
+		return r->action < IR_A_LOOKUP ? NULL : "no such action";
 	}
 }
 

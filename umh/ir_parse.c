@@ -237,7 +237,7 @@ static bool pred(struct scan *s, struct ir_rule *r)
 
 static bool action(struct scan *s, struct ir_rule *r)
 {
-	for (int i = 0; i < IR_NACTIONS; i++) {
+	for (int i = 0; i < IR_A_LOOKUP; i++) {
 		if (!scan_word(s, ir_action_name[i]))
 			continue;
 		r->action = i;

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "classify.h"
 #include "ir_text.h"
 
 const char *const ir_field_name[IR_NFIELDS] = {
@@ -58,6 +59,8 @@ const char *const ir_action_name[IR_NACTIONS] = {
 	[IR_A_NATIVE] = "native",
 	[IR_A_DEFER] = "defer",
 	[IR_A_QUEUE] = "queue",
+	[IR_A_LOOKUP] = "lookup",
+	[IR_A_DISPATCH] = "dispatch",
 };
 
 bool ir_action_has_arg(enum ir_action_kind a)
@@ -250,6 +253,9 @@ static void print_pred(FILE *out, const struct ir_pred *p)
 	case IR_P_NATIVE:
 		fprintf(out, "native %u", p->index);
 		break;
+	case IR_P_BEFORE:
+		fprintf(out, "before %u", p->index);
+		break;
 	case IR_P_FALSE:
 	case IR_NPKINDS:
 		fputs("false", out);
@@ -268,6 +274,11 @@ void ir_print_rule(FILE *out, const struct ir_table *t, const struct ir_rule *r)
 	fprintf(out, " -> %s", ir_action_name[r->action]);
 	if (ir_action_has_arg(r->action))
 		fprintf(out, " %u", r->arg);
+}
+
+void ir_print_pred(FILE *out, const struct ir_pred *p)
+{
+	print_pred(out, p);
 }
 
 /* Chains may have any name: those that are not one plain word are quoted. */
@@ -314,13 +325,16 @@ void ir_print(FILE *out, const struct ir_table *t)
 		t->ncounters);
 	print_tables(out, t);
 	for (__u32 i = 0; i < t->nchains; i++) {
-		const struct ir_chain *c = &t->chains[i];
+		const struct ir_chain *c = t->plain ? &t->plain->chains[i] : &t->chains[i];
 
 		fputs("chain ", out);
 		print_name(out, c->name);
 		if (c->hook >= 0)
 			fprintf(out, " hook %d", c->hook);
 		fputc('\n', out);
+		for (__u32 j = 0; j < t->ngroups; j++)
+			if (t->groups[j].chain == i)
+				classify_print(out, t, &t->groups[j], "  # ", true);
 		for (__u32 j = 0; j < c->nrules; j++) {
 			fputs("  ", out);
 			ir_print_rule(out, t, &c->rules[j]);

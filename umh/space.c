@@ -241,7 +241,8 @@ void space_tick(void)
 			space_close(s, true);
 			continue;
 		}
-		if (!s->early)
+		/* what the kernel's own ip_tables has nobody tells us of */
+		if (!s->early || kxt_is_absent())
 			continue;
 		fd = netns_open(s->cookie);
 		if (fd >= 0 && !netns_enter(fd)) {

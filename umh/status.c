@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "classify.h"
 #include "early.h"
 #include "helper.h"
 #include "kernel_xt.h"
@@ -29,6 +30,14 @@ static __u32 count_rules(const struct gen *g)
 	return n;
 }
 
+static void print_groups(const struct ir_table *t, FILE *out)
+{
+	for (__u32 i = 0; i < t->ngroups; i++)
+		classify_print(out, t, &t->groups[i], "  ", false);
+	if (t->ngroups)
+		fprintf(out, "  %zu bytes of lookups\n", classify_size(t));
+}
+
 static void print_xtjit(const struct table *t, FILE *out)
 {
 	const struct gen *g = t->cur;
@@ -43,6 +52,8 @@ static void print_xtjit(const struct table *t, FILE *out)
 	for (int i = 0; i < XT_HOOKS; i++)
 		if (helper.backend->hooked(t, i, &prio))
 			fprintf(out, "  %-11s exact, priority %d\n", xt_hook_name[i], prio);
+	if (g->decoded)
+		print_groups(&g->grouped, out);
 }
 
 static void print_kernel(const struct table *t, FILE *out)
@@ -108,18 +119,6 @@ int status_text(__u64 cookie, const struct xt_family *f, FILE *out)
 	return 0;
 }
 
-static int dump_exact_ir(const struct gen *g, FILE *out, struct xt_err *err)
-{
-	struct ir_table ir;
-	int ret = gen_exact_ir(g, &ir, err);
-
-	if (ret)
-		return ret;
-	ir_print(out, &ir);
-	ir_table_free(&ir);
-	return 0;
-}
-
 static int dump_table(const struct space *s, const struct table *t, const struct xtjit_dump *d,
 		      FILE *out, struct xt_err *err)
 {
@@ -129,9 +128,7 @@ static int dump_table(const struct space *s, const struct table *t, const struct
 		return xt_fail(err, -ENODATA, "%s: its rules cannot be read", t->row->name);
 	if (d->what == XTJIT_DUMP_BPF)
 		return gen_listing(g, s->cookie, out, err);
-	if (!d->early)
-		return dump_exact_ir(g, out, err);
-	ir_print(out, &g->ir);
+	ir_print(out, &g->grouped);
 	return 0;
 }
 

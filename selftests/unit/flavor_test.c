@@ -3,11 +3,12 @@
  * What compiled programs do to packets: each case of flavor_cases
  * (flavor_case.h) by the exact stage alone, and with the early stage before
  * it, which must not be noticed but by speed; live, on tap devices, or by
- * BPF_PROG_TEST_RUN; the module's programs too; and all as for a kernel that
- * has nothing that came after Linux 6.1.
+ * BPF_PROG_TEST_RUN; the module's programs too; all as for a kernel that has
+ * nothing that came after Linux 6.1; and with every rule that can be in a group.
  *
  * usage: flavor_test [-v] [CASES [NAME]]
  */
+#include "classify.h"
 #include "flavor_case.h"
 #include "flavor_hook.h"
 #include "nfct.h"
@@ -19,18 +20,24 @@
 static const struct mode {
 	const char *name;
 	int early;
-	bool live, module, old;
+	bool live, module, old, grouped;
 } modes[] = {
-	{ "exact, run", NO_EARLY, false, false, false },
-	{ "XDP, run", EARLY_XDP, false, false, false },
-	{ "exact, live", NO_EARLY, true, false, false },
-	{ "XDP, live", EARLY_XDP, true, false, false },
-	{ "TC, live", EARLY_TC, true, false, false },
-	{ "XDP, live, old kernel", EARLY_XDP, true, false, true },
-	{ "TC, live, old kernel", EARLY_TC, true, false, true },
-	{ "module, run", NO_EARLY, false, true, false },
-	{ "module, run, old kernel", NO_EARLY, false, true, true },
-	{ "module, XDP, run, old kernel", EARLY_XDP, false, true, true },
+	{ "exact, run", NO_EARLY, false, false, false, false },
+	{ "XDP, run", EARLY_XDP, false, false, false, false },
+	{ "exact, run, in groups", NO_EARLY, false, false, false, true },
+	{ "XDP, run, in groups", EARLY_XDP, false, false, false, true },
+	{ "exact, live", NO_EARLY, true, false, false, false },
+	{ "XDP, live", EARLY_XDP, true, false, false, false },
+	{ "TC, live", EARLY_TC, true, false, false, false },
+	{ "TC, live, in groups", EARLY_TC, true, false, false, true },
+	{ "XDP, live, old kernel", EARLY_XDP, true, false, true, false },
+	{ "TC, live, old kernel", EARLY_TC, true, false, true, false },
+	{ "XDP, live, old kernel, in groups", EARLY_XDP, true, false, true, true },
+	{ "module, run", NO_EARLY, false, true, false, false },
+	{ "module, run, in groups", NO_EARLY, false, true, false, true },
+	{ "module, run, old kernel, in groups", NO_EARLY, false, true, true, true },
+	{ "module, run, old kernel", NO_EARLY, false, true, true, false },
+	{ "module, XDP, run, old kernel", EARLY_XDP, false, true, true, false },
 };
 
 /* The programs of a case in one mode. */
@@ -38,6 +45,7 @@ struct loaded {
 	const struct test_case *c;
 	const struct mode *mode;
 	struct table_maps maps[CASE_TABLES];
+	struct ir_table grouped[2 * CASE_TABLES];	/* the exact stage's, the early stage's */
 	int exact[CASE_TABLES], nexact;
 	int early, array;	/* its entry program; -1: it would drop nothing */
 	int links[CASE_TABLES * 3 + NET_DEVS], nlinks;
@@ -46,6 +54,17 @@ struct loaded {
 #define N_MODES (sizeof(modes) / sizeof(modes[0]))
 
 static bool verbose;
+
+/* The table as it is, or its groups, which are then the @n-th of @l. */
+static const struct ir_table *form(struct loaded *l, const struct ir_table *t, int n)
+{
+	static const struct cl_limits all = { .family = 1, .group = 1 };
+	struct xt_err err;
+
+	if (!l->mode->grouped || classify(t, &all, &l->grouped[n], &err))
+		return t;
+	return &l->grouped[n];
+}
 
 /* As the helper attaches it: the device's entry program, which goes on to @prog; or negative. */
 static int entry(struct loaded *l, int prog, int flavor, struct xt_err *err)
@@ -69,7 +88,9 @@ static bool load_early(struct loaded *l, struct xt_err *err)
 	if (flavor == NO_EARLY)
 		return true;
 	for (int i = 0; i < c->ntables; i++)
-		t[i] = (struct early_table){ .ir = &c->ir[i], .maps = &l->maps[i] };
+		t[i] = (struct early_table){
+			.ir = form(l, &c->ir[i], CASE_TABLES + i), .maps = &l->maps[i],
+		};
 	old_kernel(l->mode->old);
 	prog = compile_early(flavor, c->ir[0].family, t, c->ntables, &c->facts, &env, err);
 	old_kernel(false);
@@ -127,7 +148,7 @@ static void make_native(struct ir_table *t, struct ir_rule *r)
 	}
 }
 
-static int load_hook(struct ir_table *t, const struct table_maps *m, bool old, struct xt_err *err)
+static int load_hook(struct loaded *l, struct ir_table *t, int n, struct xt_err *err)
 {
 	const struct compile_env env = { .ring = -1, .self = -1, .l3off = HOOK_L3 };
 	int fd;
@@ -139,8 +160,8 @@ static int load_hook(struct ir_table *t, const struct table_maps *m, bool old, s
 	for (__u32 c = 0; c < t->nchains; c++)
 		for (__u32 i = 0; i < t->chains[c].nrules; i++)
 			make_native(t, &t->chains[c].rules[i]);
-	old_kernel(old);
-	fd = compile_hook(t, m, &env, err);
+	old_kernel(l->mode->old);
+	fd = compile_hook(form(l, t, n), &l->maps[n], &env, err);
 	old_kernel(false);
 	return fd;
 }
@@ -178,9 +199,10 @@ static bool load_case(struct loaded *l, struct test_case *c, const struct mode *
 		if (table_maps_create(&l->maps[i], &c->ir[i], err))
 			return false;
 		if (mode->module)
-			l->exact[i] = load_hook(&c->exact[i], &l->maps[i], mode->old, err);
+			l->exact[i] = load_hook(l, &c->exact[i], i, err);
 		else
-			l->exact[i] = compile_exact(&c->exact[i], &l->maps[i], &env, err);
+			l->exact[i] = compile_exact(form(l, &c->exact[i], i), &l->maps[i], &env,
+						    err);
 		if (l->exact[i] < 0)
 			return false;
 		l->nexact++;
@@ -201,6 +223,8 @@ static void unload(struct loaded *l)
 		close(l->exact[i]);
 		table_maps_close(&l->maps[i]);
 	}
+	for (int i = 0; i < 2 * CASE_TABLES; i++)
+		classify_free(&l->grouped[i]);
 	if (l->early >= 0)
 		close(l->early);
 	if (l->array >= 0)

@@ -253,6 +253,21 @@ static void test_mac(void)
 	unload(&r);
 }
 
+static void test_pkttype(void)
+{
+	struct run r;
+	bool ok = load(&r, "table ip mangle\ncounters 9\nchain INPUT hook 1\n"
+		       " 0: pkttype == 0 -> drop\n 1: pkttype == 1 -> drop\n"
+		       " 2: pkttype == 2 -> drop\n 3: ! pkttype == 3 -> drop\n 4: -> accept\n");
+
+	ok = ok && expect(&r, "udp", NF_DROP, "0", "") &&
+	     expect(&r, "udp dmac bcast", NF_DROP, "1", "") &&
+	     expect(&r, "udp dmac multi", NF_DROP, "2", "") &&
+	     expect(&r, "udp dmac other", NF_ACCEPT, "4", "");
+	tap_ok(ok, "packet type");
+	unload(&r);
+}
+
 static const char ct_rules[] =
 	"table ip filter\ncounters 20\nchain INPUT hook 1\n"
 	" 0: ctstate == 0x1 -> next\n"			/* INVALID */
@@ -477,6 +492,7 @@ int main(void)
 	test_returns();
 	test_devices();
 	test_mac();
+	test_pkttype();
 	test_conntrack();
 	test_conntrack6();
 	test_kernels();

@@ -208,11 +208,11 @@ static void any_chain(struct ir_table *t, struct ir_chain *c)
 		struct ir_rule *r = &c->rules[i];
 
 		r->counter = any(~0u);
-		r->action = prng() % IR_NACTIONS;
+		r->action = prng() % IR_A_LOOKUP;
 		if (ir_action_has_arg(r->action))
 			r->arg = any(~0u);
 		for (int n = prng() % 5; n > 0; n--)
-			any_pred(t->arena, r, prng() % IR_NPKINDS);
+			any_pred(t->arena, r, prng() % IR_P_BEFORE);
 	}
 }
 

@@ -165,6 +165,10 @@ def test_rules(t):
         r = run([XTJIT, 'run', '--', IPTABLES, '-w', '-A', 'INPUT', '-s', '10.9.9.9'], check=False)
         t.ok(not r.returncode and '10.9.9.9' in sh(SAVE), 'xtjit run leaves it to the module',
              r.stderr)
+        r = run([XTJIT, 'run', '--early=off', '--', 'iptables', '-S'], check=False)
+        t.ok('10.9.9.9' in r.stdout and 'early off' in status(),
+             'by the name iptables, too, and says how early', r.stdout + r.stderr)
+        sh(IPTABLES, '-F')
     finally:
         n.delete()
 

@@ -11,6 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "classify.h"
+#include "compile.h"
 #include "check.h"
 #include "cli.h"
 #include "ext.h"
@@ -90,6 +92,22 @@ static void check_rule(const struct xt_ruleset *rs, __u32 rule, struct check_tex
 	printf("  %s\n", check_text_find(text, table, chain, number));
 }
 
+/* What becomes lookups, chain by chain. */
+static void print_groups(const struct xt_ruleset *rs)
+{
+	struct ir_table ir, grouped;
+	struct xt_err err;
+
+	if (ext_lower(rs, &env, &ir, &err))
+		return;
+	if (!passes_exact(&ir, &err) && !classify(&ir, cl_limits(), &grouped, &err)) {
+		for (__u32 i = 0; i < grouped.ngroups; i++)
+			classify_print(stdout, &grouped, &grouped.groups[i], "  ", true);
+		classify_free(&grouped);
+	}
+	ir_table_free(&ir);
+}
+
 static int check_table(const struct xt_ruleset *rs, struct check_text *text)
 {
 	__u32 count[N_WHERE] = {};
@@ -109,6 +127,8 @@ static int check_table(const struct xt_ruleset *rs, struct check_text *text)
 		printf(", %u invalid", count[INVALID]);
 	printf("%s\n", !count[IP_TABLES] ? "" : env.native ? ": the table is refused" :
 						   ": the table is left to ip_tables");
+	if (!count[INVALID] && !count[IP_TABLES])
+		print_groups(rs);
 	return count[INVALID] ? CHECK_ERROR : count[IP_TABLES] ? CHECK_SOME : CHECK_ALL;
 }
 

@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Groups change nothing: random tables compiled as they are and in groups, the
+ * same random packets through both, exact alone and behind the early stage.
+ * Verdicts and counters must be the same, packet by packet.
+ *
+ * usage: classify_test [-v] [ROUNDS [SEED]]
+ */
+#include <sys/mman.h>
+
+#include "classify.h"
+#include "flavor_env.h"
+#include "tap.h"
+
+#define PACKETS 60
+#define CHAINS 5
+
+static __u64 prng_state;
+static bool verbose;
+
+static __u32 prng(__u32 below)
+{
+	prng_state ^= prng_state << 13;
+	prng_state ^= prng_state >> 7;
+	prng_state ^= prng_state << 17;
+	return (prng_state >> 11) % below;
+}
+
+static const char *pick(const char *const *words, int n)
+{
+	return words[prng(n)];
+}
+
+#define PICK(...) pick((const char *const[]){ __VA_ARGS__ }, \
+		       sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(char *))
+
+/* One shape of ruleset a table, so that its families are large. */
+struct shape {
+	bool v6;
+	int rules, nets;	/* so many first halves of addresses */
+	bool src, dst, ports, ranges, lists, jumps, goes_on, rest, ifaces, states, macs;
+};
+
+static void put_addr(FILE *f, const struct shape *s, const char *field)
+{
+	static const int lens[] = { 8, 9, 12, 15, 16, 17, 20, 23, 24, 25, 27, 30, 31, 32, 32, 32 };
+	int len = lens[prng(16)];
+
+	if (prng(12) == 0)
+		fputs("! ", f);
+	if (s->v6) {
+		__u32 a = prng(s->nets), b = prng(5), c = prng(4);
+		int l6 = (const int[]){ 32, 48, 60, 64, 127, 128 }[prng(6)];
+
+		/* in canonical form under each of the lengths */
+		fprintf(f, "%s6 == 2001:db8:%x:%x::%x/%d; ", field, l6 > 32 ? a : 0,
+			l6 == 60 ? b & ~15 : l6 > 60 ? b : 0, l6 == 127 ? c & ~1 : l6 > 127 ? c : 0, l6);
+		return;
+	}
+	if (s->ranges && prng(6) == 0) {
+		__u32 a = prng(200);
+
+		fprintf(f, "%s in 10.%u.%u.%u-10.%u.%u.%u; ", field, prng(2), a % 3, a,
+			2 + prng(2), a % 5, a + prng(50));
+		return;
+	}
+	__u32 v = 10u << 24 | prng(s->nets) << 16 | prng(4) << 8 | prng(6);
+
+	v &= ~0u << (32 - len);
+	fprintf(f, "%s == %u.%u.%u.%u/%d; ", field, v >> 24, v >> 16 & 255, v >> 8 & 255, v & 255,
+		len);
+}
+
+static void put_ports(FILE *f, const struct shape *s)
+{
+	const char *dir = PICK("s", "d", "d");
+	int n;
+
+	if (prng(10) == 0)
+		fputs("! ", f);
+	if (s->ranges && prng(3) == 0) {
+		fprintf(f, "%sport in %u-%u; ", dir, prng(20), 20 + prng(60));
+	} else if (s->lists && prng(3) == 0) {
+		fprintf(f, "ports %s in ", PICK("src", "dst", "any"));
+		n = 1 + prng(5);
+		while (n--)
+			fprintf(f, "%u%s%s", prng(30), prng(3) ? "" : "-40", n ? "," : "; ");
+	} else {
+		fprintf(f, "%sport == %u; ", dir, prng(30));
+	}
+}
+
+static void put_proto(FILE *f, const struct shape *s)
+{
+	const char *inv = prng(15) ? "" : "! ";
+	int kind = prng(4);
+
+	fprintf(f, "%s%s == %s; ", inv, s->v6 ? "proto6" : "proto",
+		(const char *const[]){ "6", "17", "6", s->v6 ? "58" : "1" }[kind]);
+	if (*inv || kind == 3)
+		return;
+	if (s->states && prng(3) == 0)
+		fputs("ctstate & 0x9; ", f);
+	if (prng(8) == 0)
+		return;
+	if (kind == 1) {
+		fputs("l4 8; ", f);
+	} else {
+		fprintf(f, "l4 20%s; ", s->v6 ? "" : " tcp");
+		if (prng(4) == 0)
+			fprintf(f, "%stcpflags & 0x2 == 2; ", PICK("", "! "));
+	}
+	if (s->ports)
+		put_ports(f, s);
+}
+
+static void put_tests(FILE *f, const struct shape *s)
+{
+	if (s->src && prng(10) < 8)
+		put_addr(f, s, "saddr");
+	if (s->dst && prng(10) < 8)
+		put_addr(f, s, "daddr");
+	if (s->ifaces && prng(4) == 0)
+		fprintf(f, "%siface %s; ", PICK("", "", "! "),
+			PICK("in \"in0\"", "in \"in+\"", "in \"out0\"", "out \"out0\""));
+	if (s->macs && prng(3) == 0)
+		fprintf(f, "macok == 1; smac == 02:00:00:00:00:%02x; ", 0x0e + prng(4));
+	if (s->ports && prng(10) < 8)
+		put_proto(f, s);
+	if (s->states && prng(6) == 0)
+		fprintf(f, "%sctstate & 0x%x; ", PICK("", "! "), 1 << prng(4));
+	if (prng(20) == 0)
+		fputs(PICK("ttl == 64; ", "! ttl == 9; ", "mark == 0; ", "mark == 7; "), f);
+	if (s->rest && prng(15) == 0)
+		fputs(PICK("nth 0 period 3; ", "nth 1 period 2; ", "false; "), f);
+}
+
+static void put_action(FILE *f, const struct shape *s, int chain)
+{
+	int x = prng(20);
+
+	if (s->jumps && x < 8 && chain + 1 < CHAINS)
+		fprintf(f, "-> %s %u\n", prng(4) ? "jump" : "goto",
+			chain + 1 + prng(CHAINS - chain - 1));
+	else if (s->goes_on && x < 11)
+		fprintf(f, "-> %s\n", prng(3) ? "next" : "log 0");
+	else
+		fprintf(f, "-> %s\n", PICK("drop", "drop", "accept", "return", "drop"));
+}
+
+static char *random_table(const struct shape *s, int *counters)
+{
+	char *text;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+	int n = 0;
+
+	*counters = s->rules * CHAINS + 2 * CHAINS;
+	fprintf(f, "table %s %s\ncounters %d\nlog 0 level 4 flags 0x0 prefix \"x\"\n"
+		"nth 0 every 2 first 0\nnth 1 every 1 first 0\n", s->v6 ? "ip6" : "ip", "raw",
+		*counters);
+	for (int c = 0; c < CHAINS; c++) {
+		fprintf(f, c ? "chain c%d\n" : "chain PREROUTING hook %d\n", c);
+		for (int i = 0; i < (c ? s->rules / 3 : s->rules); i++) {
+			fprintf(f, "%d: ", n++);
+			put_tests(f, s);
+			fseek(f, -1, SEEK_CUR);
+			put_action(f, s, c);
+		}
+		if (!c)
+			fprintf(f, "%d: -> accept\n", n++);
+	}
+	fclose(f);
+	/* the parser wants no ; before -> */
+	for (char *p = text; (p = strstr(p, ";->")); p++)
+		p[0] = ' ';
+	return text;
+}
+
+static void random_words(const struct shape *s, char *w, size_t size)
+{
+	char saddr[64], daddr[64];
+	static const char *const odd6[] = { "ext dst", "ext hop ext bad", "ext routing", "frag 3",
+					    "mf", "l4 3", "l4 9", "ext none" };
+	static const char *const odd4[] = { "frag 1", "frag 100", "mf", "l4 3", "l4 9", "l4 19",
+					    "ipopt 8", "l4 0" };
+
+	if (s->v6) {
+		snprintf(saddr, sizeof(saddr), "2001:db8:%x:%x::%x", prng(s->nets), prng(6), prng(5));
+		snprintf(daddr, sizeof(daddr), "2001:db8:%x:%x::%x", prng(s->nets), prng(6), prng(5));
+	} else {
+		snprintf(saddr, sizeof(saddr), "10.%u.%u.%u", prng(s->nets + 1), prng(5), prng(8));
+		snprintf(daddr, sizeof(daddr), "10.%u.%u.%u", prng(s->nets + 1), prng(5), prng(8));
+	}
+	snprintf(w, size, "%s saddr %s daddr %s sport %u dport %u flags %u %s %s %s",
+		 PICK("tcp", "tcp", "udp", "icmp 8 0", "proto 47"), saddr, daddr, prng(32), prng(32),
+		 prng(4), prng(8) ? "" : "ttl 9", prng(8) ? "" : "smac 02:00:00:00:00:0f",
+		 prng(6) ? "" : s->v6 ? odd6[prng(8)] : odd4[prng(8)]);
+}
+
+/* A table in one form, its programs and counters. */
+struct form {
+	struct ir_table ir, grouped;
+	struct table_maps maps;
+	int exact, early;
+	__u64 *counters, *before;
+	size_t size;
+};
+
+static bool form_load(struct form *f, const char *text, bool group, const struct cl_limits *limits,
+		      struct xt_err *err)
+{
+	const struct compile_env env = { .ring = net.ring, .self = net.self };
+	struct early_facts facts = { .nlocal = 2 };
+	struct early_table et = { .maps = &f->maps };
+	const struct ir_table *t;
+
+	memset(f, 0, sizeof(*f));
+	f->exact = f->early = f->maps.counters = f->maps.state = -1;
+	if (parse_ir(text, &f->ir, err) || passes_exact(&f->ir, err) ||
+	    table_maps_create(&f->maps, &f->ir, err))
+		return false;
+	if (group && classify(&f->ir, limits, &f->grouped, err))
+		return false;
+	t = group ? &f->grouped : &f->ir;
+	facts.local = f->ir.family->addr_size == 16 ? local_ip6 : local_ip;
+	et.ir = t;
+	f->exact = compile_exact(t, &f->maps, &env, err);
+	f->early = compile_early(EARLY_XDP, t->family, &et, 1, &facts, &env, err);
+	f->size = counters_stride(f->maps.ncounters) * possible_cpus();
+	f->counters = mmap(NULL, f->size, PROT_READ, MAP_SHARED, f->maps.counters, 0);
+	f->before = calloc(1, f->size);
+	return f->exact >= 0 && (f->early >= 0 || f->early == -ENOENT) &&
+	       f->counters != MAP_FAILED;
+}
+
+static void form_free(struct form *f)
+{
+	if (f->exact >= 0)
+		close(f->exact);
+	if (f->early >= 0)
+		close(f->early);
+	if (f->counters && f->counters != MAP_FAILED)
+		munmap(f->counters, f->size);
+	free(f->before);
+	table_maps_close(&f->maps);
+	if (f->grouped.image)
+		classify_free(&f->grouped);
+	if (f->ir.arena)
+		ir_table_free(&f->ir);
+}
+
+/* Packets and bytes of counter @i in all. */
+static __u64 sum_of(const struct form *f, __u32 i, int what)
+{
+	__u64 n = 0;
+
+	for (int cpu = 0; cpu < possible_cpus(); cpu++)
+		n += f->counters[cpu * counters_stride(f->maps.ncounters) / 8 + 2 * i + what];
+	return n;
+}
+
+static int send_to(const struct form *f, bool v6, bool early, const struct packet *p, int *dropped)
+{
+	if (early && f->early >= 0 && run_xdp(f->early, p) == XDP_DROP) {
+		++*dropped;
+		return NF_DROP;
+	}
+	return run_nf(f->exact, v6, NF_INET_PRE_ROUTING, p);
+}
+
+static bool same_counters(const struct form *a, const struct form *b)
+{
+	bool same = true;
+
+	for (__u32 i = 0; i < a->maps.ncounters; i++)
+		for (int what = 0; what < 2; what++)
+			if (sum_of(a, i, what) != sum_of(b, i, what)) {
+				tap_diag("counter %u: %llu, in groups %llu", i, sum_of(a, i, what),
+					 sum_of(b, i, what));
+				same = false;
+			}
+	return same;
+}
+
+static void show(const struct form *f)
+{
+	for (__u32 i = 0; i < f->grouped.ngroups; i++)
+		classify_print(stdout, &f->grouped, &f->grouped.groups[i], "#   ", true);
+}
+
+static bool compare(const struct shape *s, const struct form *plain, const struct form *grouped,
+		    int drops[2])
+{
+	for (int i = 0; i < PACKETS; i++) {
+		char words[300], copy[300];
+		struct packet p;
+		bool early;	/* the exact stage's test packets have no device */
+		int a, b;
+
+		random_words(s, words, sizeof(words));
+		memcpy(copy, words, sizeof(copy));
+		if (!packet_build(&p, s->v6, copy)) {
+			tap_diag("no such packet: %s", words);
+			return false;
+		}
+		early = i & 1 && !s->macs && !s->ifaces;
+		a = send_to(plain, s->v6, early, &p, &drops[0]);
+		b = send_to(grouped, s->v6, early, &p, &drops[1]);
+		if (a == b && same_counters(plain, grouped))
+			continue;
+		tap_diag("%s: verdict %d, in groups %d%s", words, a, b, early ? ", early" : "");
+		return false;
+	}
+	return true;
+}
+
+static void random_shape(struct shape *s)
+{
+	*s = (struct shape){
+		.v6 = prng(3) == 0, .rules = 4 + prng(prng(3) ? 60 : 300), .nets = 1 + prng(8),
+		.src = prng(4), .dst = prng(2), .ports = prng(3), .ranges = prng(3) == 0,
+		.lists = prng(3) == 0, .jumps = prng(2), .goes_on = prng(3) == 0,
+		.rest = prng(3) == 0, .ifaces = prng(4) == 0, .states = prng(3) == 0,
+		.macs = prng(5) == 0,
+	};
+	if (!s->src && !s->dst)
+		s->src = true;
+}
+
+static bool one_round(int round, int drops[2], __u32 grouped[2])
+{
+	struct cl_limits limits = { .family = 1 + prng(4), .group = 1 + prng(3) };
+	struct xt_err err = { 0 };
+	struct form a, b;
+	struct shape s;
+	int counters;
+	char *text;
+	bool ok;
+
+	random_shape(&s);
+	text = random_table(&s, &counters);
+	ok = form_load(&a, text, false, NULL, &err);
+	if (!ok)
+		tap_diag("plain: %s", err.text);
+	if (ok && !form_load(&b, text, true, &limits, &err)) {
+		ok = false;
+		tap_diag("in groups: %s", err.text);
+	}
+	if (ok)
+		ok = compare(&s, &a, &b, drops);
+	for (__u32 i = 0; i < b.grouped.ngroups; i++) {
+		grouped[0] += b.grouped.groups[i].nmembers;
+		grouped[1] += b.grouped.groups[i].nrest;
+	}
+	if (!ok || verbose) {
+		tap_diag("round %d: ip%s, %d rules", round, s.v6 ? "6" : "", s.rules);
+		show(&b);
+	}
+	if (!ok && verbose)
+		fputs(text, stdout);
+	free(text);
+	form_free(&a);
+	form_free(&b);
+	return ok;
+}
+
+int main(int argc, char **argv)
+{
+	struct xt_err err = { 0 };
+	int rounds, drops[2] = { 0 }, bad = 0;
+	__u32 grouped[2] = { 0 };
+	__u64 seed;
+
+	verbose = argc > 1 && !strcmp(argv[1], "-v");
+	argc -= verbose;
+	argv += verbose;
+	rounds = argc > 1 ? atoi(argv[1]) : 250;
+	seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
+	if (!net_up(&err)) {
+		printf("Bail out! %s\n", err.text);
+		return 1;
+	}
+	for (int i = 0; i < rounds && bad < 5; i++) {
+		prng_state = 88172645463325252ull ^ (seed + i) * 0x9e3779b97f4a7c15;
+		prng(2);
+		if (!one_round(i, drops, grouped)) {
+			tap_diag("again by: classify_test -v 1 %llu", seed + i);
+			bad++;
+		}
+	}
+	tap_ok(!bad, "%d random tables are the same in groups", rounds);
+	tap_ok(drops[1] * 10 > drops[0] * 9, "%d packets dropped early, in groups %d", drops[0],
+	       drops[1]);
+	tap_ok(grouped[0] > (__u32)rounds * 20, "%u rules were in groups, %u between", grouped[0],
+	       grouped[1]);
+	return tap_done();
+}

@@ -1,0 +1,739 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Runs of rules, their families, and what stays between.
+ */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "classify_priv.h"
+
+const struct cl_limits cl_limits_default = { .family = 6, .group = 10 };
+
+const struct cl_limits *cl_limits(void)
+{
+	static struct cl_limits own;
+	const char *text = getenv("XTJIT_CLASSIFY");
+
+	if (!text || !*text)
+		return &cl_limits_default;
+	own.group = own.family = strcmp(text, "off") ? strtoul(text, NULL, 0) : ~0u;
+	return &own;
+}
+
+/* Rules with the same conditions and key fields. */
+struct kind {
+	__u16 nconds;
+	__u16 conds[CL_CONDS];
+	bool hot;
+	bool has[CL_NFIELDS];
+};
+
+/* The lengths that the rules of a kind have, by field that has prefixes. */
+struct lengths {
+	bool seen[CL_DPORT + 1][129];
+	int vary;
+};
+
+/* A family, before it is one. */
+struct sort {
+	__u32 kind;
+	__u8 len[CL_NFIELDS];
+};
+
+struct run {
+	const struct ir_table *t;
+	struct ir_arena *arena;
+	const struct cl_limits *limits;
+	const bool *returns;	/* by chain */
+	bool no_on;		/* what goes on stays out */
+	__u32 family;		/* rules that a family must have */
+	const struct ir_rule *rules;
+	__u32 n;
+	struct cl_conds conds;
+	struct set kinds, sorts, acts;
+	struct lengths *lengths;
+	__u32 nlengths;
+	__u32 *nrules;		/* by sort */
+	__u32 nnrules;
+	bool *member;		/* by rule */
+	struct cl_parsed parsed;
+};
+
+static bool act_on(const struct run *r, const struct ir_rule *rule)
+{
+	switch (rule->action) {
+	case IR_A_NEXT:
+	case IR_A_LOG:
+		return true;
+	case IR_A_JUMP:
+		return r->returns[rule->arg];
+	default:
+		return false;
+	}
+}
+
+/*
+ * Calls fn for each form of a rule: its companions, then itself.  False if
+ * there is something about it that no lookup can do.
+ */
+static bool each_form(struct run *r, __u32 rule,
+		      bool (*fn)(struct run *r, __u32 rule, bool hot, void *arg), void *arg)
+{
+	const struct ir_rule *x = &r->rules[rule];
+	struct cl_parsed *p = &r->parsed;
+
+	for (int i = 0; i < x->npreds; i++) {
+		if (!cl_is_guard(&x->preds[i]))
+			continue;
+		if (!cl_parse(r->t, x, i, &r->conds, p) ||
+		    !cl_parse_bad(&r->conds, p, &x->preds[i]) || !fn(r, rule, true, arg))
+			return false;
+	}
+	return cl_parse(r->t, x, x->npreds, &r->conds, p) && fn(r, rule, false, arg);
+}
+
+static bool any_key(const struct cl_parsed *p)
+{
+	for (int f = 0; f < CL_NFIELDS; f++)
+		if (p->has[f])
+			return true;
+	return false;
+}
+
+static __u32 kind_of(struct run *r, bool hot)
+{
+	struct kind k;
+
+	memset(&k, 0, sizeof(k));
+	k.nconds = r->parsed.nconds;
+	memcpy(k.conds, r->parsed.conds, k.nconds * sizeof(k.conds[0]));
+	memcpy(k.has, r->parsed.has, sizeof(k.has));
+	k.hot = hot;
+	return set_index(&r->kinds, &k);
+}
+
+static bool note_lengths(struct run *r, __u32 rule, bool hot, void *arg)
+{
+	__u32 k;
+
+	(void)rule;
+	(void)arg;
+	if (!hot && !any_key(&r->parsed))
+		return false;
+	k = kind_of(r, hot);
+	if (k >= r->nlengths) {
+		r->lengths = realloc(r->lengths, r->kinds.cap * sizeof(*r->lengths));
+		if (!r->lengths)
+			abort();
+		memset(r->lengths + r->nlengths, 0,
+		       (r->kinds.cap - r->nlengths) * sizeof(*r->lengths));
+		r->nlengths = r->kinds.cap;
+	}
+	for (int f = 0; f <= CL_DPORT; f++)
+		for (int i = 0; r->parsed.has[f] && i < r->parsed.nalts[f]; i++)
+			r->lengths[k].seen[f][r->parsed.alts[f][i].len] = true;
+	return true;
+}
+
+/* The field with the most lengths varies. */
+static void choose_vary(struct run *r)
+{
+	for (__u32 k = 0; k < r->kinds.n; k++) {
+		int most = 1;
+
+		r->lengths[k].vary = -1;
+		for (int f = 0; f <= CL_DPORT; f++) {
+			int n = 0;
+
+			for (int len = 0; len <= 128; len++)
+				n += r->lengths[k].seen[f][len];
+			if (n > most) {
+				most = n;
+				r->lengths[k].vary = f;
+			}
+		}
+	}
+}
+
+/* Calls fn for each combination of the parsed rule's prefixes. */
+static bool each_key(struct run *r, __u32 kind,
+		     bool (*fn)(struct run *r, __u32 sort, const struct cl_prefix *const *key, void *arg),
+		     void *arg)
+{
+	const struct cl_prefix *key[CL_NFIELDS] = { NULL };
+	int vary = r->lengths[kind].vary;
+	struct sort s;
+
+	for (int i = 0; i < r->parsed.nkeys; i++) {
+		int at = i;
+
+		memset(&s, 0, sizeof(s));
+		s.kind = kind;
+		for (int f = 0; f < CL_NFIELDS; f++) {
+			if (!r->parsed.has[f])
+				continue;
+			key[f] = &r->parsed.alts[f][at % r->parsed.nalts[f]];
+			at /= r->parsed.nalts[f];
+			s.len[f] = f == vary ? 0 : key[f]->len;
+		}
+		if (!fn(r, set_index(&r->sorts, &s), key, arg))
+			return false;
+	}
+	return true;
+}
+
+static bool count_sort(struct run *r, __u32 sort, const struct cl_prefix *const *key, void *arg)
+{
+	__u32 *last = arg;
+
+	(void)key;
+	if (sort >= r->nnrules) {
+		r->nrules = realloc(r->nrules, r->sorts.cap * sizeof(*r->nrules));
+		if (!r->nrules)
+			abort();
+		memset(r->nrules + r->nnrules, 0, (r->sorts.cap - r->nnrules) * sizeof(*r->nrules));
+		r->nnrules = r->sorts.cap;
+	}
+	r->nrules[sort] += *last != sort;
+	*last = sort;
+	return true;
+}
+
+static bool count_sorts(struct run *r, __u32 rule, bool hot, void *arg)
+{
+	__u32 last = SET_NONE;
+
+	(void)rule;
+	(void)arg;
+	return each_key(r, kind_of(r, hot), count_sort, &last);
+}
+
+static bool sort_taken(struct run *r, __u32 sort, const struct cl_prefix *const *key, void *arg)
+{
+	const struct sort *s = set_at(&r->sorts, sort);
+	const struct kind *k = set_at(&r->kinds, s->kind);
+
+	(void)key;
+	(void)arg;
+	return k->hot || r->nrules[sort] >= r->family;
+}
+
+static bool sorts_taken(struct run *r, __u32 rule, bool hot, void *arg)
+{
+	(void)rule;
+	return each_key(r, kind_of(r, hot), sort_taken, arg);
+}
+
+/* A size that leaves no more families than a program can look up. */
+static void choose_family(struct run *r)
+{
+	__u32 n;
+
+	r->family = r->limits->family;
+	do {
+		n = 0;
+		for (__u32 s = 0; s < r->sorts.n; s++) {
+			const struct sort *x = set_at(&r->sorts, s);
+			const struct kind *k = set_at(&r->kinds, x->kind);
+
+			n += !k->hot && r->nrules[s] >= r->family;
+		}
+		if (n > CL_FAMILIES)
+			r->family += r->family / 2 + 1;
+	} while (n > CL_FAMILIES);
+}
+
+/* The members of the run; how many. */
+static __u32 find_members(struct run *r)
+{
+	__u32 n = 0;
+
+	for (__u32 i = 0; i < r->n; i++) {
+		r->member[i] = cl_pure(&r->rules[i]) && r->rules[i].counter < (1u << 24) - 1 &&
+			       !(r->no_on && act_on(r, &r->rules[i]));
+		if (r->member[i])
+			cl_count(r->t, &r->rules[i], &r->conds);
+	}
+	for (__u32 i = 0; i < r->n; i++)
+		r->member[i] = r->member[i] && each_form(r, i, note_lengths, NULL);
+	choose_vary(r);
+	for (__u32 i = 0; i < r->n; i++)
+		if (r->member[i])
+			each_form(r, i, count_sorts, NULL);
+	choose_family(r);
+	for (__u32 i = 0; i < r->n; i++) {
+		r->member[i] = r->member[i] && each_form(r, i, sorts_taken, NULL);
+		n += r->member[i];
+	}
+	return n;
+}
+
+/*
+ * The group of a run whose members are known.
+ */
+struct making {
+	struct ir_group *g;
+	struct cl_items *items;		/* by sort */
+	__u32 *family;			/* by sort: index + 1 */
+	__u32 value;
+	__u32 *act;			/* by rule */
+	bool failed;
+};
+
+static __u32 act_index(struct run *r, const struct ir_rule *rule)
+{
+	struct cl_act a;
+
+	memset(&a, 0, sizeof(a));
+	a.action = rule->action;
+	a.on = act_on(r, rule);
+	if (rule->action == IR_A_JUMP || rule->action == IR_A_GOTO ||
+	    rule->action == IR_A_LOG || rule->action == IR_A_REJECT)
+		a.arg = rule->arg;
+	return set_index(&r->acts, &a);
+}
+
+static void acts(struct run *r, struct making *m)
+{
+	struct cl_act hotdrop;
+
+	memset(&hotdrop, 0, sizeof(hotdrop));
+	hotdrop.action = IR_A_DEFER;
+	set_index(&r->acts, &hotdrop);
+	for (__u32 i = 0; i < r->n; i++)
+		if (r->member[i])
+			m->act[i] = act_index(r, &r->rules[i]);
+	m->g->nacts = r->acts.n;
+	m->g->acts = ir_alloc(r->arena, r->acts.n * sizeof(*m->g->acts));
+	memcpy(m->g->acts, r->acts.rec, r->acts.n * sizeof(*m->g->acts));
+	for (__u32 i = 0; i < r->acts.n; i++)
+		m->g->resumes |= m->g->acts[i].on;
+}
+
+static __u32 value_of(const struct run *r, const struct making *m, __u32 rule, bool hot)
+{
+	__u32 act = hot ? CL_HOTDROP : m->g->nacts > CL_INDIRECT ? CL_INDIRECT : m->act[rule];
+
+	return r->rules[rule].counter << 8 | act;
+}
+
+/* Family of a sort. */
+static struct cl_family *family(struct run *r, struct making *m, __u32 sort)
+{
+	const struct sort *s = set_at(&r->sorts, sort);
+	const struct kind *k = set_at(&r->kinds, s->kind);
+	struct ir_group *g = m->g;
+	struct cl_family *f;
+
+	if (m->family[sort])
+		return &g->families[m->family[sort] - 1];
+	g->families = ir_grow(r->arena, g->families, g->nfamilies, sizeof(*f));
+	f = &g->families[g->nfamilies++];
+	m->family[sort] = g->nfamilies;
+	memset(f, 0, sizeof(*f));
+	f->nconds = k->nconds;
+	memcpy(f->conds, k->conds, sizeof(f->conds));
+	memcpy(f->has, k->has, sizeof(f->has));
+	memcpy(f->len, s->len, sizeof(f->len));
+	f->vary = r->lengths[s->kind].vary;
+	f->hot = k->hot;
+	f->first = m->value;
+	m->failed |= !cl_family_layout(r->t, f);
+	return f;
+}
+
+static bool add_key(struct run *r, __u32 sort, const struct cl_prefix *const *key, void *arg)
+{
+	struct making *m = arg;
+	struct cl_family *f = family(r, m, sort);
+
+	f->nrules++;
+	if (f->nwords && !m->failed)
+		cl_items_add(r->t, f, &m->items[sort], key, m->value);
+	return !m->failed;
+}
+
+static bool add_keys(struct run *r, __u32 rule, bool hot, void *arg)
+{
+	struct making *m = arg;
+
+	m->value = value_of(r, m, rule, hot);
+	return each_key(r, kind_of(r, hot), add_key, m);
+}
+
+static const struct cl_act *act_of(const struct making *m, __u32 value)
+{
+	__u32 act = value & 0xff;
+
+	if (act == CL_INDIRECT && m->g->nacts > CL_INDIRECT)
+		return NULL;
+	return &m->g->acts[act];
+}
+
+/* Of many acts, all count as going on: lists are longer than need be. */
+static bool goes_on(void *arg, __u32 value)
+{
+	const struct cl_act *a = act_of(arg, value);
+
+	return a ? a->on : (value & 0xff) != CL_HOTDROP;
+}
+
+static int by_first(const void *a, const void *b)
+{
+	const struct cl_family *x = a, *y = b;
+
+	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* What acts are, by counter, where they are too many for a value. */
+static void indirect(struct run *r, struct making *m, struct cl_image *im)
+{
+	struct ir_group *g = m->g;
+	__u32 *at;
+
+	if (g->nacts <= CL_INDIRECT)
+		return;
+	g->indirect = cl_image_add(im, (g->last - g->first + 1) * sizeof(*at));
+	at = (void *)(im->p + g->indirect);
+	for (__u32 i = 0; i < r->n; i++)
+		if (r->member[i])
+			at[r->rules[i].counter - g->first] = m->act[i];
+}
+
+static int build_families(struct run *r, struct making *m, struct cl_image *im)
+{
+	struct cl_lists l = { .goes_on = m->g->resumes ? goes_on : NULL, .arg = m };
+	struct ir_group *g = m->g;
+	int ret = 0;
+
+	for (__u32 s = 0; !ret && s < r->sorts.n; s++)
+		if (m->family[s] && g->families[m->family[s] - 1].nwords)
+			ret = cl_family_build(r->t, r->arena, &g->families[m->family[s] - 1],
+					      &m->items[s], &l, im);
+	if (!ret && l.n) {
+		g->nnodes = l.n;
+		g->nodes = cl_image_add(im, l.n * sizeof(*l.node));
+		memcpy(im->p + g->nodes, l.node, l.n * sizeof(*l.node));
+	}
+	free(l.node);
+	return ret;
+}
+
+static int make_group(struct run *r, struct ir_group *g, struct cl_image *im)
+{
+	struct making m = {
+		.g = g, .act = calloc(r->n, sizeof(*m.act)),
+		.items = calloc(r->sorts.n, sizeof(*m.items)),
+		.family = calloc(r->sorts.n, sizeof(*m.family)),
+	};
+	size_t size = im->size;
+	int ret = 0;
+
+	if (!m.act || !m.items || !m.family)
+		abort();
+	for (__u32 i = 0; i < r->n; i++)
+		if (r->member[i]) {
+			g->first = g->nmembers++ ? g->first : r->rules[i].counter;
+			g->last = r->rules[i].counter;
+		}
+	acts(r, &m);
+	for (__u32 i = 0; i < r->n && !m.failed; i++)
+		if (r->member[i])
+			each_form(r, i, add_keys, &m);
+	ret = m.failed ? -E2BIG : build_families(r, &m, im);
+	if (!ret) {
+		indirect(r, &m, im);
+		qsort(g->families, g->nfamilies, sizeof(*g->families), by_first);
+		g->nconds = r->conds.set.n;
+		g->conds = ir_alloc(r->arena, g->nconds * sizeof(*g->conds));
+		memcpy(g->conds, r->conds.set.rec, g->nconds * sizeof(*g->conds));
+	} else {
+		im->size = size;
+	}
+	for (__u32 s = 0; s < r->sorts.n; s++)
+		free(m.items[s].it);
+	free(m.items);
+	free(m.family);
+	free(m.act);
+	return ret;
+}
+
+static void run_init(struct run *r)
+{
+	r->conds.set.size = sizeof(struct cl_cond);
+	r->kinds.size = sizeof(struct kind);
+	r->sorts.size = sizeof(struct sort);
+	r->acts.size = sizeof(struct cl_act);
+}
+
+static void run_free(struct run *r)
+{
+	cl_conds_free(&r->conds);
+	set_free(&r->kinds);
+	set_free(&r->sorts);
+	set_free(&r->acts);
+	free(r->lengths);
+	free(r->nrules);
+	r->conds.uses = NULL;
+	r->conds.cap = 0;
+	r->lengths = NULL;
+	r->nrules = NULL;
+	r->nlengths = r->nnrules = 0;
+}
+
+/* A group of the rules of @r, if there are enough; marks its members. */
+static bool group_of(struct run *r, struct ir_group *g, struct cl_image *im, int *ret)
+{
+	for (int i = 0; i < 2 && !*ret; i++) {
+		r->no_on = i;
+		memset(g, 0, sizeof(*g));
+		run_init(r);
+		if (find_members(r) >= r->limits->group)
+			*ret = make_group(r, g, im);
+		run_free(r);
+		if (*ret == -E2BIG)
+			*ret = 0;
+		else
+			return g->nmembers && !*ret;
+	}
+	return false;
+}
+
+/*
+ * Chains.
+ */
+struct out {
+	struct ir_table *t;
+	struct ir_chain *c;
+};
+
+static struct ir_rule *emit(struct out *o)
+{
+	struct ir_chain *c = o->c;
+
+	c->rules = ir_grow(o->t->arena, c->rules, c->nrules, sizeof(*c->rules));
+	memset(&c->rules[c->nrules], 0, sizeof(*c->rules));
+	return &c->rules[c->nrules++];
+}
+
+static void emit_own(struct out *o, enum ir_action_kind action, __u32 group)
+{
+	struct ir_rule *r = emit(o);
+
+	r->action = action;
+	r->arg = group;
+	r->counter = o->t->groups[group].first;
+}
+
+/* A rule that stayed between members. */
+static void emit_rest(struct out *o, const struct ir_rule *x, __u32 group)
+{
+	struct ir_rule *r = emit(o);
+
+	*r = *x;
+	r->preds = ir_alloc(o->t->arena, (x->npreds + 1) * sizeof(*r->preds));
+	if (x->npreds)
+		memcpy(r->preds + 1, x->preds, x->npreds * sizeof(*r->preds));
+	r->preds[0].kind = IR_P_BEFORE;
+	r->preds[0].index = group;
+	r->preds[0].value = x->counter;
+	r->npreds++;
+}
+
+static void emit_run(struct out *o, const struct run *r, const struct ir_group *g, __u32 chain)
+{
+	__u32 n = o->t->ngroups, left = g ? g->nmembers : 0;
+	struct ir_group *to;
+
+	if (g) {
+		o->t->groups = ir_grow(o->t->arena, o->t->groups, n, sizeof(*g));
+		to = &o->t->groups[o->t->ngroups++];
+		*to = *g;
+		to->chain = chain;
+	}
+	for (__u32 i = 0; i < r->n; i++) {
+		if (!g || (!r->member[i] && (left == g->nmembers || !left))) {
+			*emit(o) = r->rules[i];
+			continue;
+		}
+		if (!r->member[i]) {
+			emit_rest(o, &r->rules[i], n);
+			o->t->groups[n].nrest++;
+			continue;
+		}
+		if (left == g->nmembers)
+			emit_own(o, IR_A_LOOKUP, n);
+		if (!--left)
+			emit_own(o, IR_A_DISPATCH, n);
+	}
+}
+
+static int one_run(struct out *o, const struct ir_table *in, const bool *returns,
+		   const struct cl_limits *limits, __u32 chain, __u32 from, __u32 to)
+{
+	static __thread struct run r;
+	struct ir_group g;
+	int ret = 0;
+	bool any;
+
+	memset(&r, 0, offsetof(struct run, parsed));
+	r.t = in;
+	r.arena = o->t->arena;
+	r.limits = limits;
+	r.returns = returns;
+	r.rules = in->chains[chain].rules + from;
+	r.n = to - from;
+	if (r.n >= limits->group) {
+		r.member = calloc(r.n, sizeof(*r.member));
+		if (!r.member)
+			return -ENOMEM;
+	}
+	any = r.n >= limits->group && group_of(&r, &g, o->t->image, &ret);
+	emit_run(o, &r, any ? &g : NULL, chain);
+	free(r.member);
+	return ret;
+}
+
+/* What is behind the rule may be reached through it. */
+static bool passes(const struct ir_rule *r, const bool *returns)
+{
+	if (r->npreds)
+		return true;
+	switch (r->action) {
+	case IR_A_ACCEPT:
+	case IR_A_DROP:
+	case IR_A_RETURN:
+	case IR_A_GOTO:
+	case IR_A_REJECT:
+		return false;
+	case IR_A_JUMP:
+		return returns[r->arg];
+	default:
+		return true;
+	}
+}
+
+/* Whether its end can be reached; what the others do is as far as it is known. */
+static bool chain_returns(const bool *returns, const struct ir_chain *c)
+{
+	for (__u32 i = 0; i < c->nrules; i++) {
+		const struct ir_rule *r = &c->rules[i];
+
+		if (r->action == IR_A_RETURN || (r->action == IR_A_GOTO && returns[r->arg]))
+			return true;
+		if (!passes(r, returns))
+			return false;
+	}
+	return true;
+}
+
+static int one_chain(struct out *o, const struct ir_table *in, const bool *returns,
+		     const struct cl_limits *limits, __u32 chain)
+{
+	const struct ir_chain *c = &in->chains[chain];
+	__u32 n = c->nrules - (c->hook >= 0 && c->nrules), i = 0;
+	int ret = 0;
+
+	o->c = &o->t->chains[chain];
+	*o->c = *c;
+	o->c->rules = NULL;
+	o->c->nrules = 0;
+	while (!ret && i < n) {
+		__u32 end = i;
+
+		while (end < n && !cl_barrier(&c->rules[end]) && passes(&c->rules[end], returns) &&
+		       (end == i || c->rules[end].counter > c->rules[end - 1].counter))
+			end++;
+		ret = one_run(o, in, returns, limits, chain, i, end);
+		i = end;
+		while (i < n && (cl_barrier(&c->rules[i]) || !passes(&c->rules[i], returns)))
+			*emit(o) = c->rules[i++];
+	}
+	if (n < c->nrules)
+		*emit(o) = c->rules[n];
+	return ret;
+}
+
+static bool *find_returns(const struct ir_table *t)
+{
+	bool *returns = malloc(t->nchains + 1);
+
+	if (!returns)
+		abort();
+	memset(returns, true, t->nchains + 1);
+	for (int turn = 0; turn < 3; turn++)
+		for (__u32 c = t->nchains; c--;)
+			returns[c] = chain_returns(returns, &t->chains[c]);
+	return returns;
+}
+
+int classify(const struct ir_table *in, const struct cl_limits *limits, struct ir_table *out,
+	     struct xt_err *err)
+{
+	struct out o = { .t = out };
+	bool *returns = find_returns(in);
+	int ret = 0;
+
+	*out = *in;
+	out->arena = ir_arena_new();
+	out->image = ir_alloc(out->arena, sizeof(*out->image));
+	out->image->fd = -1;
+	out->chains = ir_alloc(out->arena, in->nchains * sizeof(*out->chains));
+	out->plain = in;
+	out->groups = NULL;
+	out->ngroups = 0;
+	for (__u32 c = 0; !ret && c < in->nchains; c++)
+		ret = one_chain(&o, in, returns, limits, c);
+	free(returns);
+	if (!ret)
+		return 0;
+	classify_free(out);
+	return xt_fail(err, ret, "%s: lookups: %s", in->table->name, strerror(-ret));
+}
+
+void classify_free(struct ir_table *t)
+{
+	if (!t->image)
+		return;
+	if (t->image->fd >= 0)
+		close(t->image->fd);
+	free(t->image->p);
+	t->image = NULL;
+	ir_table_free(t);
+}
+
+size_t classify_size(const struct ir_table *t)
+{
+	return t->image ? t->image->size : 0;
+}
+
+int classify_map(const struct ir_table *t, struct xt_err *err)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, o, .map_flags = BPF_F_MMAPABLE);
+	struct cl_image *im = t->image;
+	void *p;
+	int fd, ret;
+
+	if (im->fd >= 0)
+		return im->fd;
+	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "xtjit_lookup", 4, im->size ?: 8, 1, &o);
+	if (fd < 0)
+		return xt_fail(err, -errno, "no map for %zu bytes of lookups: %s", im->size,
+			       strerror(errno));
+	p = mmap(NULL, im->size ?: 8, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED) {
+		ret = -errno;
+		close(fd);
+		return xt_fail(err, ret, "map of lookups: mmap: %s", strerror(-ret));
+	}
+	memcpy(p, im->p, im->size);
+	munmap(p, im->size ?: 8);
+	free(im->p);
+	im->p = NULL;
+	im->fd = fd;
+	return fd;
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Classification: long runs of rules become lookups.
+ *
+ * In a chain, rules that only test (no limit, no native extension) and test
+ * something that can be a key (an address, a port, a device, ...) are taken out
+ * of the walk as members of a group, one group for a run of them.  In their
+ * place there are two rules, and what could not be grouped stays between:
+ *
+ *	-> lookup G		best = the first member that matches, of those not
+ *				before `from'; or none
+ *	before G; ... -> ...	a rule that stayed, tried only if best is behind it
+ *	-> dispatch G		best, if any, is counted, and does what it does
+ *
+ * A member that goes on behind itself (no target, LOG, a chain that returns)
+ * sets `from' behind it and has the lookup done again.  best and from are kept
+ * in two slots of the chain's depth (struct cg_chain), because of what happens
+ * in the chains that it calls.  Both are values
+ *
+ *	counter << 8 | act
+ *
+ * where the counter is that of the rule, growing along the chain, so that the
+ * smaller value is the earlier rule; act says what to do, by the group's list.
+ *
+ * How best is found.  A member is conditions (protocol, state, TCP flags,
+ * inverted matches, ...: whatever is not a key) and keys with prefix lengths.
+ * Members with the same conditions and the same key fields are alike; alike
+ * members that also agree in all prefix lengths but those of one field are a
+ * family.  Families are looked up one by one, those whose first member is
+ * behind the best one so far are passed over, and tests that several families
+ * share are made once (cg_lookup.c).  A family has one hash table for each
+ * length of its varying field, searched by bisection of the lengths: to find
+ * an entry sends to the longer ones, to find none to the shorter ones; markers
+ * lead to entries that would be missed.  An entry knows the first rule of all
+ * that match its key, those of shorter prefixes too, so that the last entry
+ * found has the answer.  A family of one length is one hash table.
+ *
+ * Ranges and lists are either conditions, where several rules share them, or
+ * are cut into prefixes.
+ *
+ * Guards (IR_P_L4, IR_P_PROTO) drop a packet whose header is too short, when
+ * all that is before them in the rule holds.  A rule with a guard has a
+ * companion: the predicates before the guard, the condition that the header is
+ * bad, and act CL_HOTDROP.  Companions are looked at for such packets only.
+ *
+ * Tables are perfect hashes (phash.h) in one map, mapped while it is filled: it
+ * belongs to the grouped table, is made when a program first needs it, and
+ * lives on with the programs that use it.  Both stages share it; what the early
+ * stage cannot tell, it leaves out of a family's conditions, and defers.
+ */
+#ifndef XTJIT_CLASSIFY_H
+#define XTJIT_CLASSIFY_H
+
+#include "ir.h"
+#include "phash.h"
+
+#define CL_NONE		0xffffffffu	/* of values: no rule; of nodes: the end */
+#define CL_CONDS	12		/* conditions of one rule */
+#define CL_DEPTH	8		/* rules that go on, in one entry */
+#define CL_FAMILIES	48		/* in one group, without companions */
+
+enum cl_field {
+	CL_SADDR, CL_DADDR, CL_SPORT, CL_DPORT,	/* these have prefixes */
+	CL_SMAC, CL_IFACE, CL_OFACE,
+	CL_NFIELDS
+};
+
+enum cl_how {
+	CL_PLAIN,		/* the predicate, which drops nothing */
+	CL_GUARD,		/* IR_P_L4, IR_P_PROTO: holds, for a header that is fine */
+	CL_BAD,			/* the same: the header is bad, and drops the packet */
+};
+
+struct cl_cond {
+	struct ir_pred p;
+	enum cl_how how;
+};
+
+/* A part of a key: bits of a slot of struct pkt under a mask, shifted to their place. */
+struct cl_part {
+	__u8 field;		/* enum cl_field */
+	__u8 half;		/* of 128 bits: first or second */
+	__u8 word, shift;
+	__u8 bits;
+};
+
+struct cl_table {
+	__u8 len;		/* of the varying field */
+	__u32 nkeys;		/* with markers */
+	struct phash ph;
+	__u64 disp, slots;	/* offsets in the image */
+};
+
+struct cl_family {
+	__u16 nconds;
+	__u16 conds[CL_CONDS];	/* into the group's */
+	__u8 len[CL_NFIELDS];	/* prefix lengths; the varying field's are those of the tables */
+	int vary;		/* enum cl_field, or -1 */
+	bool has[CL_NFIELDS];
+	int nparts, nwords;
+	struct cl_part parts[CL_NFIELDS + 4];
+	__u8 word_size[PHASH_WORDS];	/* 4 or 8; in the slot one after the other, then the value */
+	__u8 word_at[PHASH_WORDS];
+	__u8 slot_size;
+	bool hot;		/* companions */
+	int depth;		/* entries are lists of up to so many; 0: values */
+	__u32 first;		/* smallest value; nwords 0: the only one */
+	__u32 nrules, nmarkers;
+	int ntables;
+	struct cl_table *tables;	/* by length */
+};
+
+/* One thing that members do. */
+struct cl_act {
+	__u8 action;		/* enum ir_action_kind; IR_A_DEFER: CL_HOTDROP */
+	bool on;		/* may go on behind the rule */
+	__u32 arg;
+};
+
+#define CL_HOTDROP	0	/* in every list of acts */
+#define CL_INDIRECT	255	/* act of a value: look it up by the counter */
+
+struct ir_group {
+	__u32 chain;
+	__u32 first, last;	/* counters of the first and last member */
+	__u32 nmembers, nrest;	/* rest: rules between that stayed */
+	bool resumes;		/* some member goes on */
+	__u32 nconds;
+	struct cl_cond *conds;
+	__u32 nfamilies;
+	struct cl_family *families;	/* by first */
+	__u32 nacts;
+	struct cl_act *acts;
+	__u64 nodes;		/* offset: { value, next } of lists */
+	__u32 nnodes;
+	__u64 indirect;		/* offset: act of counter - first, 32 bits; nacts > 255 only */
+};
+
+/* Sizes from which rules are grouped; measured: see cl_limits_default. */
+struct cl_limits {
+	__u32 family, group;
+};
+extern const struct cl_limits cl_limits_default;
+/* Those, or what $XTJIT_CLASSIFY says: "off", or a number for both, for tests. */
+const struct cl_limits *cl_limits(void);
+
+/*
+ * Makes @out a table with the rules of @in, which must outlive it, in groups
+ * where that is worth it.  0 or -ENOMEM.  @out is the caller's to
+ * classify_free(), be it without groups.
+ */
+int classify(const struct ir_table *in, const struct cl_limits *limits, struct ir_table *out,
+	     struct xt_err *err);
+void classify_free(struct ir_table *t);
+
+/* The map with the groups' data; made at the first call. The fd stays @t's; or a negative errno. */
+int classify_map(const struct ir_table *t, struct xt_err *err);
+size_t classify_size(const struct ir_table *t);
+
+/*
+ * What a group is, a line, and with @families one more for each of these; every
+ * line begins with @indent.
+ */
+void classify_print(FILE *out, const struct ir_table *t, const struct ir_group *g,
+		    const char *indent, bool families);
+
+/* How many bits of a field there are. */
+int cl_width(const struct ir_table *t, enum cl_field f);
+/* The mask of @part for prefix length @len of its field, as the slot has the bits. */
+__u64 cl_part_mask(const struct ir_table *t, const struct cl_part *part, int len);
+
+#endif

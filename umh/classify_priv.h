@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The parts of classification: classify.c (runs and families), classify_rule.c
+ * (what a rule is), classify_data.c (tables).
+ */
+#ifndef XTJIT_CLASSIFY_PRIV_H
+#define XTJIT_CLASSIFY_PRIV_H
+
+#include "classify.h"
+#include "set.h"
+
+typedef unsigned __int128 cl_num;
+
+#define CL_ALTS		64	/* prefixes that one field of a rule is cut into */
+#define CL_PRODUCT	128	/* keys of one rule */
+#define CL_SHARED	8	/* rules that share a range or list: it is a condition */
+
+/* A prefix: the upper @len bits of @v, which is as wide as the field. */
+struct cl_prefix {
+	cl_num v;
+	int len;
+};
+
+/* A rule, or what is before a guard of it. */
+struct cl_parsed {
+	__u16 nconds, conds[CL_CONDS];
+	bool has[CL_NFIELDS];
+	int nalts[CL_NFIELDS];
+	struct cl_prefix alts[CL_NFIELDS][CL_ALTS];
+	int nkeys;		/* product of the alternatives */
+};
+
+/* Conditions of a run, each once. */
+struct cl_conds {
+	struct set set;		/* of struct cl_cond */
+	__u32 *uses;		/* as a range or list, which could be a key */
+	__u32 cap;
+};
+
+void cl_conds_free(struct cl_conds *cs);
+
+/* Nothing of its kind may be taken out of its place, or passed by. */
+bool cl_barrier(const struct ir_rule *r);
+/* It only tests, and does something that a group knows. */
+bool cl_pure(const struct ir_rule *r);
+/* First pass: counts ranges and lists. */
+void cl_count(const struct ir_table *t, const struct ir_rule *r, struct cl_conds *cs);
+/* The first @n predicates of @r. False: too many conditions or keys. */
+bool cl_parse(const struct ir_table *t, const struct ir_rule *r, int n, struct cl_conds *cs,
+	      struct cl_parsed *out);
+/* Adds the condition that the guard @p of a rule is bad. */
+bool cl_parse_bad(struct cl_conds *cs, struct cl_parsed *out, const struct ir_pred *p);
+bool cl_is_guard(const struct ir_pred *p);
+
+/* The image of the map's value. */
+struct cl_image {
+	__u8 *p;
+	size_t size, cap;
+	int fd;			/* -1: not yet */
+};
+/* Room for @size bytes, zeroed; its offset. */
+__u64 cl_image_add(struct cl_image *im, size_t size);
+
+/* Keys of a family, as they come. */
+struct cl_items {
+	struct cl_item {
+		__u64 word[PHASH_WORDS];	/* as many as the family has */
+		__u32 value;
+		__u8 len;			/* of the varying field */
+	} *it;
+	__u32 n, cap;
+};
+
+/* Lists of values, in order; tails are shared. */
+struct cl_lists {
+	__u32 (*node)[2];	/* value, next */
+	__u32 n, cap;
+	bool (*goes_on)(void *arg, __u32 value);	/* NULL: none does, lists are not needed */
+	void *arg;
+};
+
+/* Which bits are where in the key; f->len, f->vary and f->has are there. False: too long. */
+bool cl_family_layout(const struct ir_table *t, struct cl_family *f);
+void cl_items_add(const struct ir_table *t, const struct cl_family *f, struct cl_items *it,
+		  const struct cl_prefix *const key[CL_NFIELDS], __u32 value);
+/* Builds the tables of what was added, in order of the values. 0, -E2BIG (lists too long), -ENOMEM. */
+int cl_family_build(const struct ir_table *t, struct ir_arena *a, struct cl_family *f,
+		    const struct cl_items *it, struct cl_lists *l, struct cl_image *im);
+
+#endif
