@@ -52,6 +52,7 @@ $(B)/pic/%.o: %.c
 # Tests: each selftests/{unit,golden,netns}/NAME_test.c is a program of its own.
 TEST_SRC := $(wildcard selftests/unit/*_test.c selftests/golden/*_test.c selftests/netns/*_test.c)
 TEST_BIN := $(TEST_SRC:selftests/%.c=$(B)/test/%)
+VM_BIN := $(patsubst selftests/%.c,$(B)/test/%,$(wildcard selftests/vm/*_test.c))
 UNIT_BIN := $(filter-out $(B)/test/netns/%,$(TEST_BIN))
 TEST_PY := $(wildcard selftests/unit/*_test.py) $(wildcard selftests/netns/*_test.py)
 
@@ -59,7 +60,7 @@ $(B)/test/%: selftests/%.c $(B)/libxtjit.a
 	@mkdir -p $(@D)
 	$(call say,TEST,$@) $(CC) $(CPPFLAGS_ALL) -Iselftests/unit $(CFLAGS_ALL) $(LDFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $< $(B)/libxtjit.a $(LIBS)
 
-tests: all $(TEST_BIN) $(B)/test/bench/lookup
+tests: all $(TEST_BIN) $(VM_BIN) $(B)/test/bench/lookup
 
 # The same once more with the sanitizers, below build/asan.
 asan:
@@ -82,9 +83,25 @@ demo: setup
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)scripts/demo
 
-test: setup-test
+setup-vm:
+	$(Q)scripts/setup vm
+
+# In virtual machines: what the kernel module is tested by, on each of the kernels.
+VM_KERNELS := 6.1 6.12
+VM_TESTS = selftests/vm/harness_test.sh selftests/vm/kselftest_test.sh $(VM_KERNELS:%='selftests/vm/on %')
+
+test: setup-vm
 	$(Q)$(MAKE) --no-print-directory tests asan $(B)/fuzz/blob_fuzz
-	$(Q)selftests/run $(TEST_BIN) $(UNIT_BIN:$(B)/%=$(B)/asan/%) $(TEST_PY) selftests/fuzz/fuzz_test
+	$(Q)selftests/run $(TEST_BIN) $(UNIT_BIN:$(B)/%=$(B)/asan/%) $(TEST_PY) selftests/fuzz/fuzz_test $(VM_TESTS)
+
+test-vm: setup-vm
+	$(Q)$(MAKE) --no-print-directory tests
+	$(Q)selftests/run $(VM_TESTS)
+
+# All kernels, with the whole of the corpus: hours.
+test-matrix: setup-vm
+	$(Q)$(MAKE) --no-print-directory tests
+	$(Q)selftests/run -t 36000 $(shell sed "s|.*|'selftests/vm/on & full'|" scripts/matrix)
 
 bench: setup-test
 	$(Q)$(MAKE) --no-print-directory all
@@ -112,6 +129,8 @@ help:
 	@echo "make            build xtjit, xtjitd and libxtjit-shim.so below build/"
 	@echo "make demo       a stock iptables script, enforced by eBPF, shown working (root)"
 	@echo "make test       everything that can be tested on this machine (root)"
+	@echo "make test-vm    of it, what runs in virtual machines: the kernel module"
+	@echo "make test-matrix  the same on every kernel of scripts/matrix, at length"
 	@echo "make bench      packets per second next to ip_tables (root)"
 	@echo "make install    to PREFIX [$(PREFIX)] below DESTDIR; make uninstall: the reverse"
 	@echo "make deb        Debian packages xtjit and xtjit-dkms, in build/deb"
@@ -122,4 +141,4 @@ help:
 
 -include $(shell find $(B) -path $(B)/vm -prune -o -path $(B)/module -prune -o -type f -name '*.d' -print 2>/dev/null)
 
-.PHONY: all tests asan setup setup-test setup-deb demo test bench install uninstall deb clean help
+.PHONY: all tests asan setup setup-test setup-vm setup-deb demo test test-vm test-matrix bench install uninstall deb clean help

@@ -77,3 +77,11 @@ def send(prog, frame, count):
     bpf(PROG_TEST_RUN, struct.pack('<IIIIQQIIIIQQIII', prog, 0, len(frame), 0,
                                    ctypes.addressof(data), 0, count, 0, 0, 0, 0, 0,
                                    LIVE_FRAMES, 0, 0).ljust(80, b'\0'))
+
+
+def next_id(cmd, attr):
+    """*_GET_NEXT_ID: the number after that at the start of @attr; OSError without one."""
+    buf = ctypes.create_string_buffer(bytes(attr), len(attr))
+    if libc.syscall(SYS_bpf, cmd, buf, len(attr)) < 0:
+        raise OSError(ctypes.get_errno(), 'GET_NEXT_ID')
+    return struct.unpack_from('<I', buf, 4)[0]

@@ -43,7 +43,8 @@ class Stream:
 
     def __init__(self, net, pps=20000, size=20):
         # by another than what is tested: nf_tables where the module is
-        self.net, self.tool = net, net.tool.replace('legacy', 'nft' if net.impl.module else 'legacy')
+        self.net = net
+        self.tool = net.tool.replace('legacy', 'nft') if net.impl.module else net.tool
         for host, chain in (('c', 'OUTPUT'), ('s', 'PREROUTING')):
             ns = net.hosts[host]
             for port in (GOOD, BAD):

@@ -5,7 +5,8 @@
  * network namespace of this test's own, and to the decoder.  Both must say the
  * same, errno by errno; what both accept must read back the same.
  *
- * usage: blob_errno_test [-n MUTATIONS] [-s SEED] [-w DIR]
+ * usage: blob_errno_test [-n MUTATIONS] [-s SEED] [-e FILE] [-w DIR]
+ *   -e  the kernel's errnos are those in FILE, of a run of before; written if there is none
  *   -w  only write the valid requests to files in DIR (seeds of blob_fuzz)
  */
 #include <errno.h>
@@ -51,6 +52,8 @@ static const struct ruleset {
 };
 
 static int sock[2];		/* raw: IPv4, IPv6 */
+static FILE *errnos;
+static bool errnos_known;
 
 static int sock_of(const struct xt_family *f)
 {
@@ -201,6 +204,18 @@ static bool agree(struct request *r, int kernel, int ours, struct tally *t)
 	return taken;
 }
 
+/* As in the run of before. */
+static bool as_before(int kernel)
+{
+	int was;
+
+	if (!errnos)
+		return true;
+	if (errnos_known)
+		return fscanf(errnos, "%d", &was) == 1 && was == kernel;
+	return fprintf(errnos, "%d\n", kernel) > 0;
+}
+
 static void try_one(const struct request *sample, struct tally *t, __u32 number)
 {
 	static struct request r;
@@ -216,7 +231,7 @@ static void try_one(const struct request *sample, struct tally *t, __u32 number)
 	spoil(&r);
 	kernel = ask_kernel(&r);
 	ours = ask_decoder(&r, &rs, &err);
-	ok = agree(&r, kernel, ours, t);
+	ok = as_before(kernel) & agree(&r, kernel, ours, t);
 	if (!kernel && !ours)
 		ok &= same_table(&rs);
 	if (!ours)
@@ -312,16 +327,18 @@ static int skip_all(const char *reason)
 int main(int argc, char **argv)
 {
 	const int n = sizeof(rulesets) / sizeof(*rulesets);
-	const char *seeds = NULL;
+	const char *seeds = NULL, *known = NULL;
 	struct ipt_getinfo info;
 	__u32 mutations = 10000;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "n:s:w:")) != -1) {
+	while ((opt = getopt(argc, argv, "n:s:e:w:")) != -1) {
 		if (opt == 'n')
 			mutations = atoi(optarg);
 		else if (opt == 's')
 			prng_state = strtoull(optarg, NULL, 0) | 1ull << 63;
+		else if (opt == 'e')
+			known = optarg;
 		else if (opt == 'w')
 			seeds = optarg;
 		else
@@ -333,6 +350,11 @@ int main(int argc, char **argv)
 		return skip_all("the kernel has no ip_tables");
 	if (!restore(&rulesets[0]))
 		return skip_all("there is no working iptables-legacy-restore");
+	if (known) {
+		errnos = fopen(known, "re");
+		errnos_known = errnos;
+		errnos = errnos ?: fopen(known, "we");
+	}
 	for (int i = 0; i < n; i++) {
 		if (!seeds)
 			test_ruleset(&rulesets[i], i, mutations);
