@@ -24,6 +24,21 @@ static const struct kernel_param_ops flush_ops = { .set = flush_set };
 module_param_cb(flush, &flush_ops, NULL, 0200);
 MODULE_PARM_DESC(flush, "1: drops all tables of all namespaces, and sends the helper away");
 
+/* They would fail later, and less clearly. */
+static int refuse_ip_tables(struct notifier_block *nb, unsigned long state, void *data)
+{
+	const struct module *mod = data;
+
+	if (state != MODULE_STATE_COMING ||
+	    (strcmp(mod->name, "ip_tables") && strcmp(mod->name, "ip6_tables")))
+		return NOTIFY_DONE;
+	pr_notice_ratelimited("%s is not loaded next to xtjit, which has its place: see xtjit(8)\n",
+			      mod->name);
+	return notifier_from_errno(-EBUSY);
+}
+
+static struct notifier_block module_notifier = { .notifier_call = refuse_ip_tables };
+
 static int __init xtjit_init(void)
 {
 	int ret;
@@ -31,9 +46,12 @@ static int __init xtjit_init(void)
 	ret = xtjit_sockopt_init();
 	if (ret)
 		return ret;
-	ret = xtjit_table_init();
+	ret = register_module_notifier(&module_notifier);
 	if (ret)
 		goto err_sockopt;
+	ret = xtjit_table_init();
+	if (ret)
+		goto err_notifier;
 	ret = xtjit_dev_init();
 	if (ret)
 		goto err_table;
@@ -42,6 +60,8 @@ static int __init xtjit_init(void)
 
 err_table:
 	xtjit_table_exit();
+err_notifier:
+	unregister_module_notifier(&module_notifier);
 err_sockopt:
 	xtjit_sockopt_exit();
 	return ret;
@@ -52,6 +72,7 @@ static void __exit xtjit_exit(void)
 	xtjit_sockopt_exit();
 	xtjit_dev_exit();
 	xtjit_table_exit();
+	unregister_module_notifier(&module_notifier);
 }
 
 module_init(xtjit_init);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The protocol of the helper xtjitd with those who ask it: the shim, which
- * catches iptables' socket options, and the command xtjit.
+ * The protocol of the helper xtjitd with those who ask it: the shim and the
+ * module, which catch iptables' socket options, and the command xtjit.
  *
  * One connection carries one exchange: a request and its reply.  On the unix
  * socket (SOCK_STREAM) the request's first byte carries, as SCM_RIGHTS, one fd

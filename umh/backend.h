@@ -29,7 +29,7 @@ struct backend {
 	 * errno, and nothing has changed.
 	 */
 	int (*put)(struct table *t, struct gen *g, struct xt_err *err);
-	/* When put() returns, no packet is in what was in force before. */
+	/* When put() returns, no packet is in what was in force before, nor in early programs. */
 	bool put_waits;
 	/* Recovery: opens what it has of a table, whose words are there. */
 	void (*reopen)(struct table *t);

@@ -10,6 +10,7 @@
 
 #include "backend.h"
 #include "bounds.h"
+#include "early.h"
 #include "ext.h"
 #include "module.h"
 #include "space.h"
@@ -116,21 +117,30 @@ static int refused(const struct gen *g, const struct xtjit_slot *s, int ret, str
  * Into force
  */
 
+static __u32 flags_of(const struct table *t, const struct gen *g)
+{
+	return (gen_is_empty(g) ? XTJIT_COMMIT_EMPTY : 0) |
+	       (early_runs(t->space, t->family) ? XTJIT_COMMIT_GRACE : 0);
+}
+
 static int commit(struct table *t, struct gen *g, void *entries, struct xt_err *err)
 {
 	struct xtjit_commit c = {
 		.id = g->commit_id, .gen = g->number, .family = t->family->nfproto,
-		.prog = g->prog, .flags = gen_is_empty(g) ? XTJIT_COMMIT_EMPTY : 0,
+		.prog = g->prog, .flags = flags_of(t, g),
 		.entries = (unsigned long)entries, .entries_len = g->rs.size, .bad = ~0u,
 	};
 	struct xtjit_slot *slots = all_slots(g, &c.nslots);
+	bool as_owner;
 	int ret;
 
 	if (!slots)
 		return xt_fail(err, -ENOMEM, "out of memory");
 	strncpy(c.table, t->row->name, sizeof(c.table) - 1);
 	c.slots = (unsigned long)slots;
-	ret = c.nslots > XTJIT_MAX_SLOTS ? -E2BIG : module_commit(&c);
+	/* owner's users are the business of theirs, xt_owner looks at who asks */
+	as_owner = t->space->w->foreign && ext_names_users(&g->rs);
+	ret = c.nslots > XTJIT_MAX_SLOTS ? -E2BIG : module_commit(&c, as_owner);
 	if (ret && c.bad < c.nslots)
 		refused(g, &slots[c.bad], ret, err);
 	else if (ret && ret != -ECANCELED)

@@ -32,7 +32,7 @@
 #define CG_PAGE_JUMPS	6000	/* pending jumps in one page */
 #define CG_MAX_TURNS	(1 << 20)	/* calls of walk for one packet */
 #define CG_FEW_TURNS	64		/* of main, where each is verified on its own */
-#define CG_PAGE_INSNS	16000		/* in one page, where jumps are of 16 bits */
+#define CG_PAGE_INSNS	24000		/* in one page, where jumps are of 16 bits */
 #define CG_MATCHES	24	/* counters an early program can remember */
 
 /* Those of the exact stage are verdicts of netfilter's. */
@@ -115,8 +115,6 @@ struct flavor_ops {
 	const char *ctx;	/* struct of its context */
 	bool early;
 	bool yields;		/* the module calls it: xtjit_dev.h */
-	/* dst = *(size *)(ptr + off), of a header.  Spoils r0 to r5. */
-	void (*load)(struct cg *g, int size, int dst, int ptr, int off);
 	/* fills struct pkt; falls through with r6 = ctx, or exits */
 	void (*prologue)(struct cg *g);
 	/* r0 of walk -> the hook's verdict, exit */
@@ -268,6 +266,8 @@ int cg_func_begin(struct cg *g, __u32 label, const char *name, enum cg_proto pro
 /* Zeroes what is not set for every packet. */
 void cg_defaults(struct cg *g);
 bool cg_wants_l4(const struct cg *g);
+/* r3: the length in the header (IPv6: of its payload) -> IR_LEN */
+void cg_length(struct cg *g);
 /* IPv6: r8 is the number of the first header; the last one's goes to its slot, its place to r8. */
 void cg_proto6(struct cg *g);
 /* The Ethernet source address; r9: the address of the skb. */
@@ -345,12 +345,15 @@ void ld_slot(struct cg *g, int dst, enum cg_slot s);
 /* In main, where struct pkt is at the top of the stack: store @src. */
 void set_field(struct cg *g, enum ir_field f, int src);
 void set_slot(struct cg *g, enum cg_slot s, int src);
+/* dst = *(size *)(ptr + off): kload(), or packet_load() where @ptr points to the packet. */
+typedef void (*load_fn)(struct cg *g, int size, int dst, int ptr, int off);
+void packet_load(struct cg *g, int size, int dst, int ptr, int off);
 /*
- * The same of what is at @off behind @ptr, by the flavor's load().  @bits: of a
- * number in network order, 0: a byte.  Nothing where the ruleset has no use for it.
+ * Stores what @load gives.  @bits: of a number in network order, 0: a byte.  Nothing
+ * where the ruleset has no use for the field.
  */
-void load_field(struct cg *g, enum ir_field f, int size, int ptr, int off, int bits);
-void load_field6(struct cg *g, enum ir_field6 f, int ptr, int off);
+void load_field(struct cg *g, enum ir_field f, load_fn load, int size, int ptr, int off, int bits);
+void load_field6(struct cg *g, enum ir_field6 f, load_fn load, int ptr, int off);
 /* Zeroes @size bytes at @slot of struct pkt; -1: there is no such slot. */
 void clear_slot(struct cg *g, short slot, int size);
 

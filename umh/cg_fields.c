@@ -270,20 +270,25 @@ void set_slot(struct cg *g, enum cg_slot s, int src)
 		st(&g->e, U64, R10, g->slot[s] - g->frame, src);
 }
 
-void load_field(struct cg *g, enum ir_field f, int size, int ptr, int off, int bits)
+void packet_load(struct cg *g, int size, int dst, int ptr, int off)
+{
+	ld(&g->e, size, dst, ptr, off);
+}
+
+void load_field(struct cg *g, enum ir_field f, load_fn load, int size, int ptr, int off, int bits)
 {
 	if (g->field[f] < 0)
 		return;
-	g->fl->load(g, size, R3, ptr, off);
+	load(g, size, R3, ptr, off);
 	if (bits)
 		bswap(&g->e, R3, bits);
 	set_field(g, f, R3);
 }
 
-void load_field6(struct cg *g, enum ir_field6 f, int ptr, int off)
+void load_field6(struct cg *g, enum ir_field6 f, load_fn load, int ptr, int off)
 {
 	for (int i = 0; i < 16 && g->field6[f] >= 0; i += 8) {
-		g->fl->load(g, U64, R3, ptr, off + i);
+		load(g, U64, R3, ptr, off + i);
 		bswap(&g->e, R3, 64);
 		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
 	}

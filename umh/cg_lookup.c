@@ -92,10 +92,9 @@ static short part_slot(const struct cg *g, const struct cl_part *p)
 static void part(struct lookup *l, const struct cl_part *p, int dst, int len)
 {
 	struct emit *e = &l->g->e;
-	__u64 mask = cl_part_mask(l->t->ir, p, len), whole = cl_part_mask(l->t->ir, p, 128);
+	__u64 whole = cl_part_mask(l->t->ir, p, cl_width(l->t->ir, p->field));
+	__u64 mask = cl_part_mask(l->t->ir, p, len);
 
-	if (cl_width(l->t->ir, p->field) < 128)
-		whole = cl_part_mask(l->t->ir, p, cl_width(l->t->ir, p->field));
 	if (p->bits > 32) {
 		ld(e, U64, dst, R6, part_slot(l->g, p));
 		if (mask != whole) {

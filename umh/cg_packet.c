@@ -15,7 +15,6 @@
 #include "probe.h"
 
 #define EV(member) ((int)offsetof(struct event, member))
-#define MAX_EXTHDRS 128
 
 /* The conntrack entry, and the original destination where the answer will not be translated back. */
 static void event_ct(struct cg *g)
@@ -310,7 +309,7 @@ static void if_exthdr(struct cg *g, __u32 label)
 /*
  * ipv6_find_hdr(skb, &off, -1, &fragoff, NULL) for a packet whose next header
  * (in PROTO6) is an extension header: PROTO6, FRAGOFF and L4OFF as it leaves them.
- * More than MAX_EXTHDRS headers count as malformed.
+ * More headers than PROBE_EXTHDRS count as malformed, or than the kernel walks over.
  */
 static void lib_exthdr(struct cg *g)
 {
@@ -322,7 +321,7 @@ static void lib_exthdr(struct cg *g)
 	lib_begin(g);
 	g->fl->packet_begin(g, -16);
 	ld_slot(g, R8, SLOT_PROTO6);
-	loop_begin(g, -40, MAX_EXTHDRS);
+	loop_begin(g, -40, probe()->exthdrs);
 	place(e, top);
 	if_exthdr(g, walk);
 	st(e, U64, R6, g->slot[SLOT_PROTO6], R8);
@@ -374,7 +373,7 @@ static void lib_exthdr(struct cg *g)
 	movi(e, R1, 8);
 
 	place(e, have);
-	if (probe_exthdr_checked()) {
+	if (probe()->exthdr_checked) {
 		ld(e, U64, R2, R10, -32);
 		jmp(e, BPF_JLT, R2, R1, bad);
 	}

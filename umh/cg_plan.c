@@ -27,6 +27,8 @@ static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
 			n += r->preds[i].nports * 2;
 		if (r->preds[i].kind == IR_P_ADDR6 || r->preds[i].kind == IR_P_IFACE)
 			n += 2;
+		if (r->preds[i].kind == IR_P_TCPMSS)
+			n++;
 		if (r->preds[i].kind == IR_P_RANGE6 || r->preds[i].kind == IR_P_OWNER)
 			n += 6;
 	}
@@ -40,20 +42,19 @@ static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
 /* Instructions of a predicate, at most, of both stages. */
 static __u32 pred_size(const struct ir_pred *p)
 {
+	static const __u8 size[IR_NPKINDS] = {
+		[IR_P_ADDR6] = 17, [IR_P_RANGE6] = 21, [IR_P_PROTO] = 5, [IR_P_IFACE] = 20,
+		[IR_P_L4] = 9, [IR_P_TCPOPT] = 10, [IR_P_TCPMSS] = 12, [IR_P_LIMIT] = 24,
+		[IR_P_NTH] = 6, [IR_P_RANDOM] = 3, [IR_P_OWNER] = 12, [IR_P_NATIVE] = 6,
+	};
+
 	switch (p->kind) {
 	case IR_P_RANGE:
-	case IR_P_PROTO:
-	case IR_P_TCPOPT:
-	case IR_P_TCPMSS:
-	case IR_P_NTH:
-	case IR_P_RANDOM:
-		return 14;
+		return p->field == IR_CTSTATE ? 14 : ir_field_bits[p->field] > 32 ? 12 : 6;
 	case IR_P_PORTS:
 		return 6 + 2 * 3 * p->nports;
-	case IR_P_FALSE:
-		return 0;
 	default:
-		return 28;
+		return size[p->kind];
 	}
 }
 
@@ -64,9 +65,9 @@ static __u32 rule_size(const struct cg_table *t, const struct ir_rule *r)
 
 	if (r->action == IR_A_LOOKUP || r->action == IR_A_DISPATCH)
 		return cg_group_size(&t->ir->groups[r->arg], r->action == IR_A_LOOKUP);
-	n = r->action == IR_A_LOG || r->action == IR_A_REJECT ? 60 : 30;
+	n = r->action == IR_A_LOG || r->action == IR_A_REJECT ? 50 : 26;
 	for (int i = 0; i < r->npreds; i++)
-		n += pred_size(&r->preds[i]);
+		n += pred_size(&r->preds[i]) + (r->preds[i].kind == IR_P_NATIVE ? 3 : 0);
 	return n;
 }
 

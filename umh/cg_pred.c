@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "cg.h"
-#include "kbtf.h"
+#include "probe.h"
 
 /* Goes to @miss unless lo <= r1 <= hi (inverted: if so), 32 bits wide; spoils r1. */
 static void range32(struct cg *g, __u32 lo, __u32 hi, bool inv, __u32 miss)
@@ -250,6 +250,10 @@ static void pred_tcpopt(struct cg *g, const struct ir_pred *p, __u32 miss)
 {
 	struct emit *e = &g->e;
 
+	if (p->kind == IR_P_TCPMSS && probe()->tcpmss_whole) {
+		ld_slot(g, R1, SLOT_FRAGOFF);
+		jmpi(e, BPF_JNE, R1, 0, miss);
+	}
 	mov(e, R1, R7);
 	mov(e, R2, R6);
 	movi32(e, R3, p->kind == IR_P_TCPOPT ? p->value : p->lo);

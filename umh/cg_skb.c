@@ -9,6 +9,7 @@
 
 #include "cg.h"
 #include "kbtf.h"
+#include "probe.h"
 
 #define CT_UNTRACKED 7			/* IP_CT_UNTRACKED, not in the uapi header */
 
@@ -27,6 +28,27 @@ void cg_defaults(struct cg *g)
 	for (int f = IR_SPORT; f < IR_NFIELDS; f++)
 		if (f != IR_MARK && f != IR_PKTTYPE)
 			clear_slot(g, g->field[f], 8);
+}
+
+/*
+ * xt_length; r3: the length in the header.  Large packets made by offloads (BIG
+ * TCP) have none there.
+ */
+void cg_length(struct cg *g)
+{
+	struct emit *e = &g->e;
+	__u32 told = new_label(e);
+
+	if (cg_v6(g) && !probe()->length6_packet) {
+		alui(e, BPF_ADD, R3, 40);
+		alui(e, BPF_AND, R3, 0xffff);
+	} else {
+		if (!cg_v6(g))
+			jmpi(e, BPF_JNE, R3, 0, told);
+		ld(e, U64, R3, R10, g->slot[SLOT_PKTLEN] - g->frame);
+	}
+	place(e, told);
+	set_field(g, IR_LEN, R3);
 }
 
 bool cg_wants_l4(const struct cg *g)
@@ -98,26 +120,7 @@ void cg_looped_type(struct cg *g)
 	place(e, multicast);
 }
 
-/* As load_field(), of the conntrack entry in r8. */
-static void ct_field(struct cg *g, enum ir_field f, int size, int off, int bits)
-{
-	if (g->field[f] < 0)
-		return;
-	kload(g, size, R3, R8, off);
-	if (bits)
-		bswap(&g->e, R3, bits);
-	set_field(g, f, R3);
-}
-
-static void ct_field6(struct cg *g, enum ir_field6 f, int off)
-{
-	for (int i = 0; i < 16 && g->field6[f] >= 0; i += 8) {
-		kload(g, U64, R3, R8, off + i);
-		bswap(&g->e, R3, 64);
-		st(&g->e, U64, R10, g->field6[f] + i - g->frame, R3);
-	}
-}
-
+/* r8: the conntrack entry. */
 static void ct_tuples(struct cg *g)
 {
 	static const struct {
@@ -141,10 +144,11 @@ static void ct_tuples(struct cg *g)
 		int off = cg_ct_tuple(g, addrs[i].dir, addrs[i].member);
 
 		if (cg_v6(g))
-			ct_field6(g, addrs[i].field6, off);
+			load_field6(g, addrs[i].field6, kload, R8, off);
 		else
-			ct_field(g, addrs[i].field, U32, off, 32);
-		ct_field(g, ports[i].field, U16, cg_ct_tuple(g, ports[i].dir, ports[i].member), 16);
+			load_field(g, addrs[i].field, kload, U32, R8, off, 32);
+		load_field(g, ports[i].field, kload, U16, R8,
+			   cg_ct_tuple(g, ports[i].dir, ports[i].member), 16);
 	}
 }
 
@@ -190,7 +194,7 @@ static void ct_entry(struct cg *g)
 		alu(e, BPF_OR, R4, R3);
 		set_field(g, IR_CTSTATE, R4);
 	}
-	ct_field(g, IR_CTPROTO, U8, cg_ct_tuple(g, 0, "dst.protonum"), 0);
+	load_field(g, IR_CTPROTO, kload, U8, R8, cg_ct_tuple(g, 0, "dst.protonum"), 0);
 	ct_tuples(g);
 	ct_expire(g);
 }

@@ -450,7 +450,8 @@ static int make_group(struct run *r, struct ir_group *g, struct cl_image *im)
 		qsort(g->families, g->nfamilies, sizeof(*g->families), by_first);
 		g->nconds = r->conds.set.n;
 		g->conds = ir_alloc(r->arena, g->nconds * sizeof(*g->conds));
-		memcpy(g->conds, r->conds.set.rec, g->nconds * sizeof(*g->conds));
+		if (g->nconds)
+			memcpy(g->conds, r->conds.set.rec, g->nconds * sizeof(*g->conds));
 	} else {
 		im->size = size;
 	}
@@ -537,7 +538,8 @@ static void emit_rest(struct out *o, const struct ir_rule *x, __u32 group)
 
 	*r = *x;
 	r->preds = ir_alloc(o->t->arena, (x->npreds + 1) * sizeof(*r->preds));
-	memcpy(r->preds + 1, x->preds, x->npreds * sizeof(*r->preds));
+	if (x->npreds)
+		memcpy(r->preds + 1, x->preds, x->npreds * sizeof(*r->preds));
 	r->preds[0].kind = IR_P_BEFORE;
 	r->preds[0].index = group;
 	r->preds[0].value = x->counter;

@@ -398,7 +398,7 @@ void early_close(struct space *s, bool drop)
 		state_each(s->dir, remove_pin, NULL);
 }
 
-void early_disarm(const char *dir)
+void early_unpin(const char *dir)
 {
 	for (int i = 0; i < EARLY_FLAVORS; i++) {
 		int fd = state_get(dir, array_names[i]);
@@ -408,6 +408,7 @@ void early_disarm(const char *dir)
 		if (fd >= 0)
 			close(fd);
 	}
+	state_each(dir, remove_pin, NULL);
 }
 
 void early_remove(struct space *s)

@@ -23,7 +23,7 @@ struct early_progs {
 int early_init(struct xt_err *err);
 void early_exit(void);
 
-/* Whether there are programs of the family, which count in its tables. */
+/* Whether there are programs of the family, which count in its tables: until early_start(). */
 bool early_runs(const struct space *s, const struct xt_family *f);
 
 /* Builds them over the tables as they are, but @g in place of @t's generation. */
@@ -42,8 +42,8 @@ void early_tick(struct space *s);
 
 /* Takes over what is pinned below s->dir. */
 void early_recover(struct space *s);
-/* Empties the programs that are pinned below @dir, wherever they are attached. */
-void early_disarm(const char *dir);
+/* Empties the programs that are pinned below @dir, wherever they are attached; unpins them. */
+void early_unpin(const char *dir);
 /* In the namespace: takes everything off its devices, and unpins it. */
 void early_remove(struct space *s);
 /* @drop: also unpins everything, which takes XDP programs off. */

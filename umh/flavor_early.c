@@ -67,11 +67,6 @@ static void frame(struct cg *g, __u32 up)
 	alui(e, BPF_SUB, R8, ETH_HLEN);
 }
 
-static void load(struct cg *g, int size, int dst, int ptr, int off)
-{
-	ld(&g->e, size, dst, ptr, off);
-}
-
 /* The ten words of a header without options add up to 0xffff. */
 static void checksum(struct cg *g, __u32 up)
 {
@@ -117,11 +112,11 @@ static void header_ip(struct cg *g, __u32 up)
 	alui(e, BPF_SUB, R3, 20);
 	set_slot(g, SLOT_L4LEN, R3);
 	checksum(g, up);
-	load_field(g, IR_SADDR, U32, R7, ETH_HLEN + 12, 32);
-	load_field(g, IR_DADDR, U32, R7, ETH_HLEN + 16, 32);
-	load_field(g, IR_PROTO, U8, R7, ETH_HLEN + 9, 0);
-	load_field(g, IR_DSFIELD, U8, R7, ETH_HLEN + 1, 0);
-	load_field(g, IR_TTL, U8, R7, ETH_HLEN + 8, 0);
+	load_field(g, IR_SADDR, packet_load, U32, R7, ETH_HLEN + 12, 32);
+	load_field(g, IR_DADDR, packet_load, U32, R7, ETH_HLEN + 16, 32);
+	load_field(g, IR_PROTO, packet_load, U8, R7, ETH_HLEN + 9, 0);
+	load_field(g, IR_DSFIELD, packet_load, U8, R7, ETH_HLEN + 1, 0);
+	load_field(g, IR_TTL, packet_load, U8, R7, ETH_HLEN + 8, 0);
 }
 
 /*
@@ -172,9 +167,9 @@ static void header_ip6(struct cg *g, __u32 up)
 		up_if(g, BPF_JEQ, R3, exthdrs[i], up);
 	set_slot(g, SLOT_PROTO6, R3);
 	addrs_ip6(g, up);
-	load_field6(g, IR6_SADDR, R7, ETH_HLEN + 8);
-	load_field6(g, IR6_DADDR, R7, ETH_HLEN + 24);
-	load_field(g, IR_TTL, U8, R7, ETH_HLEN + 7, 0);
+	load_field6(g, IR6_SADDR, packet_load, R7, ETH_HLEN + 8);
+	load_field6(g, IR6_DADDR, packet_load, R7, ETH_HLEN + 24);
+	load_field(g, IR_TTL, packet_load, U8, R7, ETH_HLEN + 7, 0);
 }
 
 /* Ports, ICMP type and TCP flags; a header in memory that cannot be read here goes up. */
@@ -389,7 +384,6 @@ const struct flavor_ops flavor_xdp = {
 	.attach_type = BPF_XDP,
 	.ctx = "xdp_md",
 	.early = true,
-	.load = load,
 	.prologue = prologue,
 	.epilogue = epilogue,
 };
@@ -399,7 +393,6 @@ const struct flavor_ops flavor_tc = {
 	.prog_type = BPF_PROG_TYPE_SCHED_CLS,
 	.ctx = "__sk_buff",
 	.early = true,
-	.load = load,
 	.prologue = prologue,
 	.epilogue = epilogue,
 };

@@ -24,21 +24,20 @@ static int header_len(const struct cg *g)
 	return cg_v6(g) ? 40 : 20;
 }
 
-static void load(struct cg *g, int size, int dst, int ptr, int off)
-{
-	ld(&g->e, size, dst, ptr, off);
-}
-
 static void header_ip(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_field(g, IR_SADDR, U32, R7, l3(g) + 12, 32);
-	load_field(g, IR_DADDR, U32, R7, l3(g) + 16, 32);
-	load_field(g, IR_PROTO, U8, R7, l3(g) + 9, 0);
-	load_field(g, IR_DSFIELD, U8, R7, l3(g) + 1, 0);
-	load_field(g, IR_TTL, U8, R7, l3(g) + 8, 0);
-	load_field(g, IR_LEN, U16, R7, l3(g) + 2, 16);
+	load_field(g, IR_SADDR, packet_load, U32, R7, l3(g) + 12, 32);
+	load_field(g, IR_DADDR, packet_load, U32, R7, l3(g) + 16, 32);
+	load_field(g, IR_PROTO, packet_load, U8, R7, l3(g) + 9, 0);
+	load_field(g, IR_DSFIELD, packet_load, U8, R7, l3(g) + 1, 0);
+	load_field(g, IR_TTL, packet_load, U8, R7, l3(g) + 8, 0);
+	if (g->field[IR_LEN] >= 0) {
+		ld(e, U16, R3, R7, l3(g) + 2);
+		bswap(e, R3, 16);
+		cg_length(g);
+	}
 	if (g->slot[SLOT_FRAGOFF] >= 0) {
 		ld(e, U16, R3, R7, l3(g) + 6);
 		bswap(e, R3, 16);
@@ -58,9 +57,9 @@ static void header_ip6(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_field6(g, IR6_SADDR, R7, l3(g) + 8);
-	load_field6(g, IR6_DADDR, R7, l3(g) + 24);
-	load_field(g, IR_TTL, U8, R7, l3(g) + 7, 0);
+	load_field6(g, IR6_SADDR, packet_load, R7, l3(g) + 8);
+	load_field6(g, IR6_DADDR, packet_load, R7, l3(g) + 24);
+	load_field(g, IR_TTL, packet_load, U8, R7, l3(g) + 7, 0);
 	if (g->field[IR_DSFIELD] >= 0) {
 		ld(e, U16, R3, R7, l3(g));
 		bswap(e, R3, 16);
@@ -69,8 +68,9 @@ static void header_ip6(struct cg *g)
 		set_field(g, IR_DSFIELD, R3);
 	}
 	if (g->field[IR_LEN] >= 0) {
-		ld(e, U64, R3, R10, g->slot[SLOT_PKTLEN] - g->frame);
-		set_field(g, IR_LEN, R3);
+		ld(e, U16, R3, R7, l3(g) + 4);
+		bswap(e, R3, 16);
+		cg_length(g);
 	}
 	if (g->slot[SLOT_PROTO6] >= 0) {
 		ld(e, U8, R8, R7, l3(g) + 6);
@@ -341,7 +341,6 @@ const struct flavor_ops flavor_hook = {
 	.prog_type = BPF_PROG_TYPE_SCHED_CLS,
 	.ctx = "__sk_buff",
 	.yields = true,
-	.load = load,
 	.prologue = prologue,
 	.epilogue = epilogue,
 	.packet_begin = packet_begin,

@@ -19,12 +19,16 @@ static void header_ip(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_field(g, IR_SADDR, U32, R7, 12, 32);
-	load_field(g, IR_DADDR, U32, R7, 16, 32);
-	load_field(g, IR_PROTO, U8, R7, 9, 0);
-	load_field(g, IR_DSFIELD, U8, R7, 1, 0);
-	load_field(g, IR_TTL, U8, R7, 8, 0);
-	load_field(g, IR_LEN, U16, R7, 2, 16);
+	load_field(g, IR_SADDR, kload, U32, R7, 12, 32);
+	load_field(g, IR_DADDR, kload, U32, R7, 16, 32);
+	load_field(g, IR_PROTO, kload, U8, R7, 9, 0);
+	load_field(g, IR_DSFIELD, kload, U8, R7, 1, 0);
+	load_field(g, IR_TTL, kload, U8, R7, 8, 0);
+	if (g->field[IR_LEN] >= 0) {
+		kload(g, U16, R3, R7, 2);
+		bswap(e, R3, 16);
+		cg_length(g);
+	}
 	if (g->slot[SLOT_FRAGOFF] >= 0) {
 		kload(g, U16, R3, R7, 6);
 		bswap(e, R3, 16);
@@ -44,9 +48,9 @@ static void header_ip6(struct cg *g)
 {
 	struct emit *e = &g->e;
 
-	load_field6(g, IR6_SADDR, R7, 8);
-	load_field6(g, IR6_DADDR, R7, 24);
-	load_field(g, IR_TTL, U8, R7, 7, 0);
+	load_field6(g, IR6_SADDR, kload, R7, 8);
+	load_field6(g, IR6_DADDR, kload, R7, 24);
+	load_field(g, IR_TTL, kload, U8, R7, 7, 0);
 	if (g->field[IR_DSFIELD] >= 0) {
 		kload(g, U16, R3, R7, 0);
 		bswap(e, R3, 16);
@@ -54,15 +58,15 @@ static void header_ip6(struct cg *g)
 		alui(e, BPF_AND, R3, 0xff);
 		set_field(g, IR_DSFIELD, R3);
 	}
-	if (g->field[IR_LEN] >= 0) {		/* xt_length, since Linux 6.3 */
-		ld(e, U64, R3, R10, g->slot[SLOT_PKTLEN] - g->frame);
-		set_field(g, IR_LEN, R3);
+	if (g->field[IR_LEN] >= 0) {
+		kload(g, U16, R3, R7, 4);
+		bswap(e, R3, 16);
+		cg_length(g);
 	}
-	if (g->slot[SLOT_PROTO6] >= 0)
-		{
+	if (g->slot[SLOT_PROTO6] >= 0) {
 		kload(g, U8, R8, R7, 6);
 		cg_proto6(g);
-	};
+	}
 }
 
 /* r8: offset of the transport header. */
@@ -94,8 +98,8 @@ static void header_l4(struct cg *g)
 		set_field(g, IR_SPORT, R3);
 		set_field(g, IR_ICMP, R3);
 	}
-	load_field(g, IR_DPORT, U16, R8, 2, 16);
-	load_field(g, IR_TCPFLAGS, U8, R8, 13, 0);
+	load_field(g, IR_DPORT, kload, U16, R8, 2, 16);
+	load_field(g, IR_TCPFLAGS, kload, U8, R8, 13, 0);
 	ja(e, done);
 	place(e, slow);
 	mov(e, R1, R6);
@@ -312,7 +316,6 @@ const struct flavor_ops flavor_netfilter = {
 	.prog_type = TYPE_NETFILTER,
 	.attach_type = ATTACH_NETFILTER,
 	.ctx = "bpf_nf_ctx",
-	.load = kload,
 	.prologue = prologue,
 	.epilogue = epilogue,
 	.packet_begin = packet_begin,

@@ -124,7 +124,7 @@ static enum gen_result result(int err)
 	return err == -EOPNOTSUPP ? GEN_UNCOMPILED : GEN_REFUSED;
 }
 
-int gen_lower(const struct gen *g, struct ir_table *ir, struct xt_err *err)
+static int lower(const struct gen *g, struct ir_table *ir, struct xt_err *err)
 {
 	struct ext_env env = { .native = helper.backend->native };
 
@@ -138,7 +138,7 @@ static int decode(struct gen *g, const struct xt_family *f, const struct xt_repl
 
 	if (ret)
 		return ret;
-	ret = gen_lower(g, &g->ir, err);
+	ret = lower(g, &g->ir, err);
 	if (ret) {
 		xt_ruleset_free(&g->rs);
 		return ret;

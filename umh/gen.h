@@ -47,9 +47,6 @@ enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err);
 /* It was compiled, but nat has come since, and it cannot be exact next to it. */
 bool gen_nat_conflict(const struct gen *g, struct xt_err *err);
 
-/* As ext_lower(), the rules again into a table of the caller's. */
-int gen_lower(const struct gen *g, struct ir_table *ir, struct xt_err *err);
-
 /* Pins it below the table's directory @dir, as gen-NUMBER. 0 or a negative errno. */
 int gen_pin(struct gen *g, const char *dir, struct xt_err *err);
 

@@ -11,7 +11,7 @@ static bool works(struct emit *e)
 {
 	char frame[64] = { 0 };
 	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = frame, .data_size_in = sizeof(frame));
-	int fd = e->err ? -1 : bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "xtjit_probe", "GPL",
+	int fd = emit_finish(e, NULL) ? -1 : bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "xtjit_probe", "GPL",
 					     e->insns, e->n, NULL);
 	bool ok = fd >= 0 && !bpf_prog_test_run_opts(fd, &o) && !o.retval;
 
@@ -24,10 +24,14 @@ static bool works(struct emit *e)
 static bool has_gotol(void)
 {
 	struct emit e;
+	__u32 never;
 
 	emit_init(&e);
+	never = new_label(&e);
 	movi(&e, R0, 0);
+	jmpi(&e, BPF_JEQ, R1, 0, never);
 	insn(&e, BPF_JMP32 | BPF_JA, 0, 0, 0, 1);
+	place(&e, never);
 	movi(&e, R0, 1);
 	exit_(&e);
 	return works(&e);

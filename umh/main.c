@@ -27,6 +27,7 @@
 #include "sidefx.h"
 #include "space.h"
 #include "state.h"
+#include "takeover.h"
 
 #define RING_BYTES	(4u << 20)
 #define IDLE_TICKS	5	/* seconds between calls of sidefx_idle() */
@@ -128,7 +129,7 @@ static void parse_options(int argc, char **argv, struct options *o)
  * Watches
  */
 
-static bool stop;
+static bool stop, again;
 static struct ring_buffer *ring;
 static struct watch ring_watch = { .fd = -1 };
 static struct watch timer_watch = { .fd = -1 };
@@ -141,6 +142,15 @@ static void ring_event(struct watch *w, __u32 events)
 	ring_buffer__consume(ring);
 }
 
+/* The module has come: we begin anew, with it, and take over what is in force. */
+static void look_for_module(void)
+{
+	if (module_is_open() || !module_is_there())
+		return;
+	xt_log("the module is there");
+	stop = again = true;
+}
+
 static void timer_event(struct watch *w, __u32 events)
 {
 	static unsigned int ticks;
@@ -151,6 +161,7 @@ static void timer_event(struct watch *w, __u32 events)
 		return;
 	request_tick();
 	space_tick();
+	look_for_module();
 	if (!module_is_open() && ++ticks % IDLE_TICKS == 0)
 		sidefx_idle();
 }
@@ -169,6 +180,8 @@ static int watch_signals(void)
 	sigset_t set;
 
 	signal(SIGPIPE, SIG_IGN);
+	/* ignored, as who started us may have it, no child could be waited for */
+	signal(SIGCHLD, SIG_DFL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
@@ -309,7 +322,7 @@ static int open_slow_path(struct xt_err *err)
 
 static int start(const char *socket, bool module, struct xt_err *err)
 {
-	char *run_dir = daemon_run_dir(socket);
+	char *run_dir = daemon_run_dir(socket), old[PIN_DIR_MAX];
 	int ret;
 
 	if (!run_dir)
@@ -331,6 +344,10 @@ static int start(const char *socket, bool module, struct xt_err *err)
 	if (ret)
 		return ret;
 	space_recover_all();
+	if (module_is_open()) {
+		state_socket_root(old, socket);
+		takeover(old);
+	}
 	ret = request_listen(socket, err);
 	if (!ret && module_is_open())
 		ret = module_watch(module_gone, err);
@@ -391,5 +408,7 @@ int main(int argc, char **argv)
 	loop_run(&stop);
 	finish();
 	free(socket);
+	if (again)
+		execv("/proc/self/exe", argv);
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include "module.h"
 #include "request.h"
 #include "serve.h"
+#include "users.h"
 
 static struct watch device = { .fd = -1 };
 static void (*when_gone)(void);
@@ -118,13 +120,23 @@ static void device_event(struct watch *w, __u32 events)
  * Opening
  */
 
-int module_open(struct xt_err *err)
+static const char *device_path(void)
 {
 	const char *path = getenv(XTJIT_DEV_ENV);
+
+	return path && *path ? path : XTJIT_DEV;
+}
+
+bool module_is_there(void)
+{
+	return !access(device_path(), F_OK);
+}
+
+int module_open(struct xt_err *err)
+{
+	const char *path = device_path();
 	int ret;
 
-	if (!path || !*path)
-		path = XTJIT_DEV;
 	device = (struct watch){
 		.fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC), .fn = device_event,
 	};
@@ -175,14 +187,35 @@ static int current_netns(void)
 	return fd < 0 ? -errno : fd;
 }
 
-int module_commit(struct xtjit_commit *c)
+static int commit(void *arg)
+{
+	return control(XTJIT_COMMIT, arg);
+}
+
+/* The kernel's answer comes back through memory that is shared with the process. */
+static int commit_as_owner(struct xtjit_commit *c)
+{
+	struct xtjit_commit *shared = mmap(NULL, sizeof(*c), PROT_READ | PROT_WRITE,
+					   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int ret;
+
+	if (shared == MAP_FAILED)
+		return -errno;
+	*shared = *c;
+	ret = users_run(commit, shared);
+	*c = *shared;
+	munmap(shared, sizeof(*shared));
+	return ret;
+}
+
+int module_commit(struct xtjit_commit *c, bool as_owner)
 {
 	int ret;
 
 	c->netns = current_netns();
 	if (c->netns < 0)
 		return c->netns;
-	ret = control(XTJIT_COMMIT, c);
+	ret = as_owner ? commit_as_owner(c) : commit(c);
 	close(c->netns);
 	return ret;
 }

@@ -18,6 +18,8 @@
  */
 int module_open(struct xt_err *err);
 bool module_is_open(void);
+/* Whether there is a device. */
+bool module_is_there(void);
 /* Begins to take requests; @gone is called when the module wants to be left alone. */
 int module_watch(void (*gone)(void), struct xt_err *err);
 void module_close(void);
@@ -27,8 +29,11 @@ int module_netns(__u64 cookie);
 
 /* What follows is about the current network namespace.  0 or a negative errno. */
 
-/* Fills in .netns, and what the kernel returns. */
-int module_commit(struct xtjit_commit *c);
+/*
+ * Fills in .netns, and what the kernel returns.  @as_owner: as a process of the
+ * user namespace that the network namespace belongs to.
+ */
+int module_commit(struct xtjit_commit *c, bool as_owner);
 /* *gen: the number of what is in force, 0: nothing. */
 int module_query(const struct xt_family *f, const char *table, __u64 *gen);
 

@@ -241,7 +241,8 @@ void space_tick(void)
 			space_close(s, true);
 			continue;
 		}
-		if (!s->early)
+		/* what the kernel's own ip_tables has nobody tells us of */
+		if (!s->early || kxt_is_absent())
 			continue;
 		fd = netns_open(s->cookie);
 		if (fd >= 0 && !netns_enter(fd)) {
@@ -334,7 +335,7 @@ static void drop_leftover(const char *dir, const char *name, void *arg)
 
 	(void)arg;
 	state_path(path, dir, "%s", name);
-	early_disarm(path);
+	early_unpin(path);
 }
 
 void space_drop_leftovers(const char *root)

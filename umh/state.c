@@ -37,7 +37,7 @@ const char *state_module_root(void)
 	return BPFFS "/xtjit/module";
 }
 
-static void name_root(const char *socket)
+void state_socket_root(char out[PIN_DIR_MAX], const char *socket)
 {
 	const char *base = strrchr(socket, '/');
 	char name[32];
@@ -47,7 +47,7 @@ static void name_root(const char *socket)
 	for (char *p = name; *p; p++)
 		if (*p == '.' || (unsigned char)*p < '!')
 			*p = '-';
-	snprintf(root, sizeof(root), BPFFS "/xtjit/%s-%016llx", name, hash(socket));
+	snprintf(out, PIN_DIR_MAX, BPFFS "/xtjit/%s-%016llx", name, hash(socket));
 }
 
 int state_init(const char *socket, struct xt_err *err)
@@ -57,7 +57,7 @@ int state_init(const char *socket, struct xt_err *err)
 	if (ret)
 		return xt_fail(err, ret, BPFFS "/xtjit: %s", strerror(-ret));
 	if (socket)
-		name_root(socket);
+		state_socket_root(root, socket);
 	else
 		snprintf(root, sizeof(root), "%s", state_module_root());
 	ret = state_mkdir(root);

@@ -29,8 +29,9 @@
 /* Makes the root of the helper that listens on @socket (an absolute path; NULL: the module's). */
 int state_init(const char *socket, struct xt_err *err);
 const char *state_root(void);
-/* The module's, whoever we are. */
+/* The module's, whoever we are; and that of a helper without it. */
 const char *state_module_root(void);
+void state_socket_root(char out[PIN_DIR_MAX], const char *socket);
 
 /* DIR/NAME into @out; names never have a dot (bpffs refuses those). */
 void state_path(char out[PIN_DIR_MAX], const char *dir, const char *fmt, ...)

@@ -220,7 +220,6 @@ int table_flip(struct table *t, struct gen *g, struct xt_err *err)
 int table_install(struct table *t, struct gen *g, struct xt_err *err)
 {
 	struct space *s = t->space;
-	bool early_ran = early_runs(s, t->family);
 	struct early_progs early;
 	int ret;
 
@@ -236,7 +235,7 @@ int table_install(struct table *t, struct gen *g, struct xt_err *err)
 	if (ret)
 		early_build(s, t->family, NULL, NULL, &early);
 	early_start(s, t->family, &early);
-	if (!ret && t->prev && (early_ran || !helper.backend->put_waits))
+	if (!ret && t->prev && !helper.backend->put_waits)
 		grace();
 out:
 	space_conntrack(s, t->family, NULL, NULL);

@@ -157,7 +157,7 @@ def main():
     finally:
         for r in all_:
             r.close()
-        impls[1].close()
+        impls[-1].close()
     limit = result['XDP drop without looking (the limit)']
     for name, rate in result.items():
         print(f'{name:40} {rate / 1e6:6.2f} Mpps  {rate / limit:5.2f} of the limit')

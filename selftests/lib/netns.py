@@ -6,9 +6,12 @@ import socket
 import struct
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 CLONE_NEWNET = 0x40000000
+MS_BIND, MNT_DETACH = 0x1000, 2
 SO_NETNS_COOKIE = 71
+NAMED = '/run/netns'
 libc = ctypes.CDLL(None, use_errno=True)
 _local = threading.local()
 _serial = 0
@@ -38,6 +41,27 @@ def unique(tag):
     return f'xt{os.getpid()}-{_serial}-{tag}'
 
 
+def _call(name, *args):
+    if getattr(libc, name)(*args):
+        raise OSError(ctypes.get_errno(), name)
+
+
+def _make(name, pid):
+    """As `ip netns add` does, which is asked only to set up the folder."""
+    path = f'{NAMED}/{name}'
+    if pid or not os.path.ismount(NAMED):
+        run(['ip', 'netns', 'attach', name, str(pid)] if pid else ['ip', 'netns', 'add', name])
+        return
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444))
+
+    def bind():
+        _call('unshare', CLONE_NEWNET)
+        _call('mount', b'/proc/thread-self/ns/net', path.encode(), b'none', MS_BIND, None)
+
+    with ThreadPoolExecutor(1) as pool:		# in a thread that ends there
+        pool.submit(bind).result()
+
+
 class Netns:
     """
     `with ns:` moves this thread (and what it starts) into the namespace: a new one,
@@ -46,9 +70,8 @@ class Netns:
 
     def __init__(self, tag, pid=0):
         self.name = unique(tag)
-        run(['ip', 'netns', 'attach', self.name, str(pid)] if pid else
-            ['ip', 'netns', 'add', self.name])
-        self.fd = os.open(f'/run/netns/{self.name}', os.O_RDONLY | os.O_CLOEXEC)
+        _make(self.name, pid)
+        self.fd = os.open(f'{NAMED}/{self.name}', os.O_RDONLY | os.O_CLOEXEC)
         with self, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             raw = s.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
         self.cookie = struct.unpack('Q', raw)[0]
@@ -105,4 +128,6 @@ class Netns:
             return
         os.close(self.fd)
         self.fd = -1
-        run(['ip', 'netns', 'del', self.name], check=False)
+        path = f'{NAMED}/{self.name}'
+        _call('umount2', path.encode(), MNT_DETACH)
+        os.unlink(path)

@@ -18,6 +18,7 @@ import struct
 import time
 
 import pkt
+from dut import wait
 from netns import Netns, libc
 
 MAC_R = [pkt.mac('02:00:00:00:a1:01'), pkt.mac('02:00:00:00:a1:02')]
@@ -58,7 +59,8 @@ class Router:
     """
 
     def __init__(self, tag, impl, v6, ifs=('eth0', 'eth1'), hosts=(), patient=False):
-        self.impl, self.v6, self.ifs, self.patient = impl, v6, ifs, patient
+        self.impl, self.v6, self.ifs = impl, v6, ifs
+        self.patient = patient and impl.answers
         self.talking = set()	# hosts with packets since the last wait
         self.tool = 'ip6tables-legacy' if v6 else 'iptables-legacy'
         self.ns, self.peer = Netns(tag + 'r'), Netns(tag + 'p')
@@ -68,7 +70,8 @@ class Router:
         try:
             self.build(hosts)
             self.open_sockets()
-            if v6:		# multicast listener reports are out
+            if v6:		# each device has made its two multicast listener reports
+                wait(lambda: all(self.ns.devices()[i][9] >= 2 for i in ifs), 2)
                 self.settle(quiet=0.1)
                 self.captured()
         except Exception:
@@ -248,7 +251,7 @@ class Router:
     def settle(self, quiet=None, limit=4.0):
         """Waits until nothing has moved on any device for @quiet seconds."""
         if quiet is None:
-            quiet = 0.06 if self.impl.real else 0.02
+            quiet = 0.06 if self.impl.answers else 0.02
         end = time.monotonic() + limit
         last, since = None, time.monotonic()
         while time.monotonic() < end:

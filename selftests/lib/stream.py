@@ -42,7 +42,8 @@ class Stream:
     """From the client of a flow.Triangle to its server, @pps packets a second."""
 
     def __init__(self, net, pps=20000, size=20):
-        self.net, self.tool = net, net.tool
+        # by another than what is tested: nf_tables where the module is
+        self.net, self.tool = net, net.tool.replace('legacy', 'nft' if net.impl.module else 'legacy')
         for host, chain in (('c', 'OUTPUT'), ('s', 'PREROUTING')):
             ns = net.hosts[host]
             for port in (GOOD, BAD):

@@ -191,7 +191,7 @@ def run_one(impl, v6, text):
 def run_all(t, impls, v6, text, label):
     """run_one() for each implementation, side by side: most of it is waiting."""
     with ThreadPoolExecutor(len(impls)) as pool:
-        jobs = [pool.submit(run_one, m, v6, text) for m in impls]
+        jobs = [pool.submit(m.result, label, lambda m: run_one(m, v6, text)) for m in impls]
     out = []
     for impl, job in zip(impls, jobs):
         out.append(t.guard(f'{label} {impl.name}', job.result))
@@ -228,7 +228,7 @@ def main():
                     if got and out[0]:
                         check(t, f'{label} {impl.name}', out[0], impl, got)
     finally:
-        impls[1].close()
+        impls[-1].close()
     return t.done()
 
 

@@ -27,6 +27,7 @@ BASE = stream.RULES + f'''*raw
 COMMIT
 '''
 UPDATES = int(os.environ.get('XTJIT_UPDATES', '500'))
+PPS = int(os.environ.get('XTJIT_PPS', '10000'))
 
 
 class Killer(threading.Thread):
@@ -79,7 +80,7 @@ def run(t, impl, seed, kill):
     """UPDATES updates under traffic; the text of the rules without counters."""
     killer = Killer(impl, random.Random(f'{seed}kill'))
     label = f'{impl.name}{" killed" if kill else ""}'
-    with stream.running(impl, False, BASE, pps=10000) as (n, s):
+    with stream.running(impl, False, BASE, pps=PPS) as (n, s):
         if kill:
             killer.start()
         try:
@@ -110,18 +111,21 @@ def update(t, n, s, seed, label):
 
 def main():
     t = tap.Tap()
-    seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time()) % 1000000
+    oracle = 'XTJIT_ORACLE' in os.environ	# the same updates in both runs
+    now = 4711 if oracle else int(time.time()) % 1000000
+    seed = int(sys.argv[1]) if len(sys.argv) > 1 else now
     t.diag(f'seed {seed}: again by {sys.argv[0]} {seed}')
     impls = dut.make(fallback='refuse')
     try:
-        ref = t.guard('reference', run, t, impls[0], seed, False)
+        ref = t.guard('reference', impls[0].result, seed,
+                      lambda m: run(t, m, seed, False))
         for impl in impls[1:]:
             got = t.guard(impl.name, run, t, impl, seed, impl.real)
             if ref and got:
                 a, b = ({k: diff.uncounted(v) for k, v in x.items()} for x in (ref, got))
                 t.eq(b, a, f'{impl.name}: the rules are those that the updates make')
     finally:
-        impls[1].close()
+        impls[-1].close()
     return t.done()
 
 

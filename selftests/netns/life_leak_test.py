@@ -143,7 +143,7 @@ def main():
             t.guard('updates', test_updates, t, impl)
             t.guard('namespaces', test_namespaces, t, impl)
     finally:
-        impls[1].close()
+        impls[-1].close()
     return t.done()
 
 

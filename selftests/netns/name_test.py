@@ -20,6 +20,7 @@ def out(ns, d, script):
 
 
 def main():
+    dut.only_shim()
     t = tap.Tap()
     d = dut.Xtjit(early='on')
     nft = os.path.exists('/usr/sbin/xtables-nft-multi')

@@ -107,57 +107,94 @@ def outcome(r):
     return r.returncode, r.stdout, r.stderr
 
 
-def same_counters(t, ref, realm, what):
-    for r in (ref, realm):
-        r.send()
-    bad = diff.compare_save(ref.save(), realm.save())
-    n, of = diff.hits(ref.save())
-    t.ok(not bad and n, f'{what} ({n}/{of} rules hit)', '\n'.join(bad))
+class Play:
+    """
+    What one implementation makes of it: .same, (what, value) pairs that are the
+    same for all; .facts, (good, what) pairs about xtjit alone.
+    """
+
+    def __init__(self, impl, v6):
+        self.impl, self.same, self.facts = impl, [], []
+        self.realm = Realm(impl, v6)
+        try:
+            self.rules()
+            if impl.real:
+                self.restart()
+            self.realm.iptables(INSIDE, '-I', 'OUTPUT', '-m', 'owner', '--uid-owner', '1003')
+            self.counters('by another helper')
+            if os.environ.get('XTJIT_DUT', 'shim') in ('shim', 'kernel'):
+                self.moves()
+        finally:
+            self.realm.close()
+
+    def outcome(self, what, writer, *args):
+        r = self.realm.iptables(writer, *args, check=False)
+        self.same.append((what, (r.returncode, r.stdout, r.stderr)))
+
+    def counters(self, what):
+        self.realm.send()
+        self.same.append((what, self.realm.save()))
+
+    def fact(self, good, what):
+        if self.impl.real:
+            self.facts.append((bool(good), what))
+
+    def rules(self):
+        for writer, rule in RULES:
+            self.outcome(f'{"in" if writer == INSIDE else "out"}side, {rule}', writer,
+                         '-t', 'filter' if writer == INSIDE else 'mangle',
+                         '-A', 'OUTPUT', '-m', 'owner', *rule.split())
+        self.counters('whom they mean')
+
+    def restart(self):
+        """A helper that takes over has nobody to ask who set the rules."""
+        impl = self.impl
+        pid = impl.kill(signal.SIGKILL)
+        dut.wait(lambda: not dut.alive(pid), 5)
+        if not impl.module:		# which starts it by itself
+            subprocess.run(impl.xtjit('run', '--', 'true'), env=impl.env(), check=True)
+        self.realm.save()
+        self.fact(impl.pid() not in (0, pid), 'another helper')
+
+    def moves(self):
+        """What goes to ip_tables is set there as by the same users."""
+        realm = self.realm
+        first = realm.in_kernel()
+        self.outcome('refused by ip_tables', OUTSIDE, '-t', 'raw', '-A', 'OUTPUT',
+                     *'-m owner --uid-owner 0'.split(), *FOREIGN)
+        realm.iptables(INSIDE, '-A', 'INPUT', *FOREIGN)
+        self.fact(realm.in_kernel() > 10 and not first, 'in ip_tables')
+        self.counters('counters in ip_tables')
+        self.outcome('from outside, of a table in ip_tables', OUTSIDE, '-A', 'OUTPUT', '-p', 'tcp')
+        realm.iptables(INSIDE, '-D', 'INPUT', *FOREIGN)
+        self.fact(realm.in_kernel() == 0, 'back')
+        self.counters('counters at the end')
+        for what, there in (('release', True), ('adopt', False)):
+            if self.impl.real:
+                realm.run(OUTSIDE, self.impl.xtjit(what, 'filter'))
+            self.fact(bool(realm.in_kernel()) == there, what)
+            self.counters(f'counters after {what}')
 
 
-def test_rules(t, ref, realm, label):
-    for writer, rule in RULES:
-        args = ['-t', 'filter' if writer == INSIDE else 'mangle',
-                '-A', 'OUTPUT', '-m', 'owner', *rule.split()]
-        got = [outcome(r.iptables(writer, *args, check=False)) for r in (ref, realm)]
-        t.eq(got[1], got[0], f'{label}: {"in" if writer == INSIDE else "out"}side, {rule}: '
-             f'status {got[0][0]}')
-    same_counters(t, ref, realm, f'{label}: whom they mean')
+def test(t, impls, v6):
+    label = f'v{6 if v6 else 4}'
 
+    def play(impl):
+        p = Play(impl, v6)
+        return p.same, p.facts
 
-def test_restart(t, ref, realm, label):
-    """A helper that takes over has nobody to ask who set the rules."""
-    pid = realm.impl.kill(signal.SIGKILL)
-    dut.wait(lambda: not dut.alive(pid), 5)
-    subprocess.run(realm.impl.xtjit('run', '--', 'true'), env=realm.impl.env(), check=True)
-    t.ok(realm.impl.pid() not in (0, pid), f'{label}: another helper')
-    for r in (ref, realm):
-        r.iptables(INSIDE, '-I', 'OUTPUT', '-m', 'owner', '--uid-owner', '1003')
-    same_counters(t, ref, realm, f'{label}: by another helper')
-
-
-def test_moves(t, ref, realm, label):
-    """What goes to ip_tables is set there as by the same users."""
-    first = realm.in_kernel()
-    rule = '-m owner --uid-owner 0'.split() + FOREIGN
-    got = [outcome(r.iptables(OUTSIDE, '-t', 'raw', '-A', 'OUTPUT', *rule, check=False))
-           for r in (ref, realm)]
-    t.eq(got[1], got[0], f'{label}: refused by ip_tables')
-    for r in (ref, realm):
-        r.iptables(INSIDE, '-A', 'INPUT', *FOREIGN)
-    t.ok(realm.in_kernel() > 10 and not first, f'{label}: in ip_tables')
-    same_counters(t, ref, realm, f'{label}: counters in ip_tables')
-    got = [outcome(r.iptables(OUTSIDE, '-A', 'OUTPUT', '-p', 'tcp', check=False))
-           for r in (ref, realm)]
-    t.eq(got[1], got[0], f'{label}: from outside, of a table in ip_tables')
-    for r in (ref, realm):
-        r.iptables(INSIDE, '-D', 'INPUT', *FOREIGN)
-    t.eq(realm.in_kernel(), 0, f'{label}: back')
-    same_counters(t, ref, realm, f'{label}: counters at the end')
-    for what, there in (('release', True), ('adopt', False)):
-        realm.run(OUTSIDE, realm.impl.xtjit(what, 'filter'))
-        t.ok(bool(realm.in_kernel()) == there, f'{label}: {what}')
-        same_counters(t, ref, realm, f'{label}: counters after {what}')
+    (want, _), *rest = [m.result(v6, play) for m in impls]
+    for same, facts in rest:
+        for good, what in facts:
+            t.ok(good, f'{label}: {what}')
+        for (what, a), (_, b) in zip(want, same):
+            if isinstance(a, tuple):
+                t.eq(b, a, f'{label}: {what}: status {a[0]}')
+            else:
+                bad = diff.compare_save(a, b)
+                n, of = diff.hits(a)
+                t.ok(not bad and n, f'{label}: {what} ({n}/{of} rules hit)', '\n'.join(bad))
+        t.eq(len(same), len(want), f'{label}: as many steps')
 
 
 def main():
@@ -168,19 +205,9 @@ def main():
     impls = dut.make(early=('on',), fallback='kernel')
     try:
         for v6 in (False, True):
-            label = f'v{6 if v6 else 4}'
-            ref = realm = None
-            try:
-                ref, realm = (Realm(impl, v6) for impl in impls)
-                t.guard('rules', test_rules, t, ref, realm, label)
-                if impls[1].real:
-                    t.guard('restart', test_restart, t, ref, realm, label)
-                    t.guard('moves', test_moves, t, ref, realm, label)
-            finally:
-                for r in (ref, realm):
-                    r and r.close()
+            t.guard('users', test, t, impls, v6)
     finally:
-        impls[1].close()
+        impls[-1].close()
     return t.done()
 
 

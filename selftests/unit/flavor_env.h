@@ -28,6 +28,7 @@
 #include "flavor_pkt.h"
 #include "kbtf.h"
 #include "kfeat.h"
+#include "probe.h"
 
 enum { NET_IN, NET_OUT, NET_DEVS };
 enum { SEEN_FIRST, SEEN_LAST };		/* before all tables, behind them */
@@ -134,7 +135,10 @@ static bool observe(int fam, struct xt_err *err)
 	return prog >= 0;
 }
 
-/* False, with @err, where the tests cannot run. */
+/*
+ * False, with @err, where the tests cannot run.  What kernels do differently is
+ * as in Linux 6.12, whatever this one does.
+ */
 static bool net_up(struct xt_err *err)
 {
 	if (unshare(CLONE_NEWNET) || (net.tap[NET_IN] = tap_open("in0")) < 0 ||
@@ -147,6 +151,7 @@ static bool net_up(struct xt_err *err)
 				  SELF_MAX, NULL);
 	if (!net_configure() || net.ring < 0 || net.self < 0)
 		return xt_fail(err, -EINVAL, "cannot set the namespace up"), false;
+	*probe() = (struct probe){ .exthdrs = PROBE_EXTHDRS, .length6_packet = true };
 	net.nf = kbtf_struct("bpf_nf_ctx") >= 0;
 	return !net.nf || (observe(FAM_IP, err) && observe(FAM_IP6, err));
 }

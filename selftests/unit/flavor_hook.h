@@ -28,6 +28,7 @@ enum answer { ANSWER_MISS, ANSWER_MATCH, ANSWER_GO_ON, ANSWER_VERDICT };
 
 struct hook {
 	int prog, hook, level;
+	int table;		/* for .answer() */
 	bool v6;
 	__u32 mark;
 	__u32 ct;		/* XTJIT_RUN_CT, ctinfo << 4 */
@@ -123,7 +124,7 @@ static void hook_memory_fill(const struct hook *h, const struct packet *p)
 static __u32 hook_call(const struct hook *h, const struct packet *p, __u32 *cb)
 {
 	__u64 run = hook_address(&hook_memory->run);
-	struct __sk_buff in = { .mark = h->mark }, out;
+	struct __sk_buff in = { .mark = h->mark, .ifindex = net.ifindex[p->back] }, out;
 	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = p->frame, .data_size_in = HOOK_L3 + p->l3len,
 		    .ctx_in = &in, .ctx_size_in = sizeof(in),
 		    .ctx_out = &out, .ctx_size_out = sizeof(out));

@@ -253,6 +253,21 @@ static void test_mac(void)
 	unload(&r);
 }
 
+static void test_pkttype(void)
+{
+	struct run r;
+	bool ok = load(&r, "table ip mangle\ncounters 9\nchain INPUT hook 1\n"
+		       " 0: pkttype == 0 -> drop\n 1: pkttype == 1 -> drop\n"
+		       " 2: pkttype == 2 -> drop\n 3: ! pkttype == 3 -> drop\n 4: -> accept\n");
+
+	ok = ok && expect(&r, "udp", NF_DROP, "0", "") &&
+	     expect(&r, "udp dmac bcast", NF_DROP, "1", "") &&
+	     expect(&r, "udp dmac multi", NF_DROP, "2", "") &&
+	     expect(&r, "udp dmac other", NF_ACCEPT, "4", "");
+	tap_ok(ok, "packet type");
+	unload(&r);
+}
+
 static const char ct_rules[] =
 	"table ip filter\ncounters 20\nchain INPUT hook 1\n"
 	" 0: ctstate == 0x1 -> next\n"			/* INVALID */
@@ -349,6 +364,69 @@ static void test_conntrack6(void)
 	unload(&r);
 }
 
+/* What kernels do differently. */
+static void test_kernels(void)
+{
+	static const char mss[] = "table ip mangle\ncounters 3\nchain INPUT hook 1\n"
+		" 0: proto == 6; tcpmss in 1000-1000 -> drop\n"
+		" 1: proto == 6; ! tcpmss in 1000-1000 -> next\n 2: -> accept\n";
+	static const char exts[] = "table ip6 mangle\ncounters 2\nchain INPUT hook 1\n"
+		" 0: proto6 == 6 -> next\n 1: -> accept\n";
+	const struct probe was = *probe();
+	struct run r;
+	bool ok;
+
+	probe()->tcpmss_whole = false;
+	ok = load(&r, mss) && expect(&r, "tcp mss 1000", NF_DROP, "0", "") &&
+	     expect(&r, "tcp mss 1000 frag 20", NF_DROP, "0", "") &&
+	     expect(&r, "tcp mss 999 frag 20", NF_ACCEPT, "1 2", "");
+	unload(&r);
+	probe()->tcpmss_whole = true;
+	ok = ok && load(&r, mss) && expect(&r, "tcp mss 1000", NF_DROP, "0", "") &&
+	     expect(&r, "tcp mss 1000 frag 20", NF_ACCEPT, "2", "") &&
+	     expect(&r, "tcp mss 999 frag 20", NF_ACCEPT, "2", "");
+	unload(&r);
+	tap_ok(ok, "tcpmss and fragments");
+
+	probe()->exthdrs = 12;
+	ok = load(&r, exts) && expect(&r, "tcp exts 12", NF_ACCEPT, "0 1", "") &&
+	     expect(&r, "tcp exts 13", NF_DROP, "", "");
+	unload(&r);
+	probe()->exthdr_checked = true;
+	ok = ok && load(&r, exts) && expect(&r, "tcp ext dst", NF_ACCEPT, "0 1", "") &&
+	     expect(&r, "tcp ext bad", NF_DROP, "", "");
+	unload(&r);
+	tap_ok(ok, "extension headers: how many, and how long");
+	*probe() = was;
+}
+
+/* The header of a packet made by offloads may have no length, or another. */
+static void test_length(void)
+{
+	struct run r4, r6;
+	bool ok = load(&r4, "table ip mangle\ncounters 9\nchain INPUT hook 1\n"
+		       " 0: len == 128 -> next\n 1: len == 99 -> next\n 2: -> accept\n");
+
+	ok = ok && expect(&r4, "udp payload 100", NF_ACCEPT, "0 2", "") &&
+	     expect(&r4, "udp payload 100 iplen 99", NF_ACCEPT, "1 2", "") &&
+	     expect(&r4, "udp payload 100 iplen 65536", NF_ACCEPT, "0 2", "");
+	for (int packet = 0; packet < 2; packet++) {
+		probe()->length6_packet = packet;
+		ok = ok && load(&r6, "table ip6 mangle\ncounters 9\nchain INPUT hook 1\n"
+				" 0: len == 148 -> next\n 1: len == 50 -> next\n"
+				" 2: len == 9 -> next\n 3: -> accept\n");
+		ok = ok && expect(&r6, "udp payload 100", NF_ACCEPT, "0 3", "") &&
+		     expect(&r6, "udp payload 100 iplen 10", NF_ACCEPT, packet ? "0 3" : "1 3",
+			    "") &&
+		     expect(&r6, "udp payload 100 iplen 65505", NF_ACCEPT,
+			    packet ? "0 3" : "2 3", "");
+		unload(&r6);
+	}
+	probe()->length6_packet = true;
+	tap_ok(ok, "length: the header's, the packet's");
+	unload(&r4);
+}
+
 /* Native slots in several pages; each packet goes on behind all of them. */
 static void test_pages(int n)
 {
@@ -414,8 +492,11 @@ int main(void)
 	test_returns();
 	test_devices();
 	test_mac();
+	test_pkttype();
 	test_conntrack();
 	test_conntrack6();
+	test_kernels();
+	test_length();
 	test_pages(9000);
 	test_refused();
 	return tap_done();

@@ -2,11 +2,12 @@
 /*
  * Random tables and packets: the compiled programs, with and without the early
  * stage before them, must give the verdicts and counts of a plain reading of
- * the rules.
+ * the rules.  Those for the module have some of their predicates and actions
+ * done by it, that is, by the plain reading; some are for an old kernel.
  *
  * usage: walk_test [ROUNDS [SEED]]
  */
-#include "flavor_env.h"
+#include "flavor_hook.h"
 #include "tap.h"
 
 #define TABLES 3
@@ -285,38 +286,101 @@ static void any_packet(struct facts *p, struct packet *out)
 		tap_diag("no such packet: %s", p->words);
 }
 
+enum mode { EXACT, WITH_XDP, MODULE, MODES };
+
+static const char *const mode_name[MODES] = { "exact", "with XDP", "module" };
+
+/* A native slot, by what it stands for. */
+struct native {
+	struct ir_pred pred;
+	int action;
+};
+
 /* Everything that one round has; early -1: none. */
 struct round {
-	struct ir_table ir[TABLES], exact[TABLES];
-	struct table_maps maps[2][TABLES];	/* exact alone, with early */
-	int prog[2][TABLES], early;
+	struct ir_table ir[TABLES], exact[TABLES], module[TABLES];
+	struct native *native[TABLES];
+	struct table_maps maps[MODES][TABLES];
+	int prog[MODES][TABLES], early;
 	struct reading read[TABLES];
+	const struct facts *p;
 };
+
+/* One that is not the chain's policy: some of it is left to the module. */
+static void make_native(struct round *r, int table, struct ir_rule *rule)
+{
+	struct ir_table *t = &r->module[table];
+
+	for (int i = 0; i < rule->npreds; i++) {
+		if (rule->preds[i].kind != IR_P_RANGE || prng(3))
+			continue;
+		r->native[table][t->nslots].pred = rule->preds[i];
+		t->slots[t->nslots].kind = XTJIT_SLOT_MATCH;
+		rule->preds[i] = (struct ir_pred){ .kind = IR_P_NATIVE, .index = t->nslots++ };
+	}
+	if ((rule->action != IR_A_NEXT && rule->action != IR_A_DROP &&
+	     rule->action != IR_A_ACCEPT) || prng(3))
+		return;
+	r->native[table][t->nslots].action = rule->action;
+	t->slots[t->nslots].kind = XTJIT_SLOT_TARGET;
+	rule->action = IR_A_NATIVE;
+	rule->arg = t->nslots++;
+}
+
+static void make_natives(struct round *r, int table)
+{
+	struct ir_table *t = &r->module[table];
+
+	t->slots = ir_alloc(t->arena, 4 * MAX_COUNTERS * sizeof(*t->slots));
+	t->slot_names = ir_alloc(t->arena, 4 * MAX_COUNTERS * sizeof(*t->slot_names));
+	r->native[table] = calloc(4 * MAX_COUNTERS, sizeof(*r->native[table]));
+	for (__u32 c = 0; c < t->nchains; c++)
+		for (__u32 i = 0; i + (t->chains[c].hook >= 0) < t->chains[c].nrules; i++)
+			make_native(r, table, &t->chains[c].rules[i]);
+}
+
+static bool load_table(struct round *r, int t, int rules, struct xt_err *err)
+{
+	const struct compile_env env = { .ring = net.ring, .self = net.self };
+	const struct compile_env module = { .ring = -1, .self = -1, .l3off = HOOK_L3 };
+	char *text = any_table(t, rules);
+	bool ok = !parse_ir(text, &r->ir[t], err) && !parse_ir(text, &r->exact[t], err) &&
+		  !parse_ir(text, &r->module[t], err) && !passes_exact(&r->exact[t], err) &&
+		  !passes_exact(&r->module[t], err);
+
+	free(text);
+	for (int m = 0; ok && m < MODES; m++) {
+		ok = !table_maps_create(&r->maps[m][t], &r->ir[t], err);
+		if (!ok)
+			break;
+		if (m == MODULE)
+			make_natives(r, t);
+		old_kernel(m == MODULE && prng(2));
+		if (m == MODULE || !net.nf)
+			r->prog[m][t] = compile_hook(m == MODULE ? &r->module[t] : &r->exact[t],
+						     &r->maps[m][t], &module, err);
+		else
+			r->prog[m][t] = compile_exact(&r->exact[t], &r->maps[m][t], &env, err);
+		old_kernel(false);
+		ok = r->prog[m][t] >= 0;
+	}
+	return ok;
+}
 
 static bool load(struct round *r, int rules, struct xt_err *err)
 {
 	const struct compile_env env = { .ring = net.ring, .self = net.self };
 	struct early_facts facts = { .nlocal = 2, .local = local_ip };
 	struct early_table et[TABLES];
-	char *text;
-	bool ok = true;
 
-	for (int t = 0; ok && t < TABLES; t++) {
-		text = any_table(t, rules);
-		ok = !parse_ir(text, &r->ir[t], err) && !parse_ir(text, &r->exact[t], err) &&
-		     !passes_exact(&r->exact[t], err);
-		free(text);
-		for (int m = 0; ok && m < 2; m++) {
-			ok = !table_maps_create(&r->maps[m][t], &r->ir[t], err);
-			r->prog[m][t] = ok ? compile_exact(&r->exact[t], &r->maps[m][t], &env,
-							   err) : -1;
-			ok = r->prog[m][t] >= 0;
-		}
-		et[t] = (struct early_table){ .ir = &r->ir[t], .maps = &r->maps[1][t] };
+	for (int t = 0; t < TABLES; t++) {
+		if (!load_table(r, t, rules, err))
+			return false;
+		et[t] = (struct early_table){ .ir = &r->ir[t], .maps = &r->maps[WITH_XDP][t] };
 	}
-	if (!ok)
-		return false;
+	old_kernel(prng(2));
 	r->early = compile_early(EARLY_XDP, &xt_family_ip, et, TABLES, &facts, &env, err);
+	old_kernel(false);
 	return r->early >= 0 || r->early == -ENOENT;
 }
 
@@ -325,7 +389,7 @@ static void begin(struct round *r)
 	memset(r, 0, sizeof(*r));
 	r->early = -1;
 	for (int t = 0; t < TABLES; t++) {
-		for (int m = 0; m < 2; m++) {
+		for (int m = 0; m < MODES; m++) {
 			r->prog[m][t] = -1;
 			r->maps[m][t] = (struct table_maps){ -1, -1, 0 };
 		}
@@ -339,7 +403,7 @@ static void begin(struct round *r)
 static void end(struct round *r)
 {
 	for (int t = 0; t < TABLES; t++) {
-		for (int m = 0; m < 2; m++) {
+		for (int m = 0; m < MODES; m++) {
 			if (r->prog[m][t] >= 0)
 				close(r->prog[m][t]);
 			table_maps_close(&r->maps[m][t]);
@@ -348,6 +412,9 @@ static void end(struct round *r)
 			ir_table_free(&r->ir[t]);
 		if (r->exact[t].arena)
 			ir_table_free(&r->exact[t]);
+		if (r->module[t].arena)
+			ir_table_free(&r->module[t]);
+		free(r->native[t]);
 		free(r->read[t].count);
 	}
 	if (r->early >= 0)
@@ -373,13 +440,39 @@ static bool read_packet(struct round *r, const struct facts *p, enum end *e)
 	return true;
 }
 
-static int run_packet(struct round *r, int early, const struct packet *p, bool *dropped)
+/* As the module would: by the plain reading of what the slot stands for. */
+static int answer(struct hook *h, __u32 slot, struct packet *p)
+{
+	const struct round *r = h->priv;
+	const struct native *n = &r->native[h->table][slot];
+
+	(void)p;
+	if (r->module[h->table].slots[slot].kind == XTJIT_SLOT_MATCH)
+		return range(&n->pred, r->p) == HIT ? ANSWER_MATCH : ANSWER_MISS;
+	if (n->action == IR_A_NEXT)
+		return ANSWER_GO_ON;
+	return ANSWER_VERDICT + (n->action == IR_A_DROP ? NF_DROP : NF_ACCEPT);
+}
+
+static int run_table(struct round *r, int m, int table, int hook, struct packet *p)
+{
+	struct hook h = {
+		.prog = r->prog[m][table], .hook = hook, .answer = answer, .priv = r,
+		.table = table,
+	};
+
+	if (m == MODULE || !net.nf)
+		return run_hook(&h, p);
+	return run_nf(h.prog, false, hook, p);
+}
+
+static int run_packet(struct round *r, int m, struct packet *p, bool *dropped)
 {
 	int ret = NF_ACCEPT;
 
-	*dropped = early && r->early >= 0 && run_xdp(r->early, p) == XDP_DROP;
+	*dropped = m == WITH_XDP && r->early >= 0 && run_xdp(r->early, p) == XDP_DROP;
 	for (int i = 0; i < 4 && ret == NF_ACCEPT && !*dropped; i++)
-		ret = run_nf(r->prog[early][path[i][0]], false, path[i][1], p);
+		ret = run_table(r, m, path[i][0], path[i][1], p);
 	return *dropped ? NF_DROP : ret;
 }
 
@@ -398,9 +491,8 @@ static bool same_counts(const struct round *r, int m)
 		for (int i = 0; same && i < MAX_COUNTERS; i++) {
 			same = sum[i] == r->read[t].count[i];
 			if (!same)
-				tap_diag("%s: %s, counter %d: %llu, not %llu",
-					 m ? "with XDP" : "exact", r->ir[t].table->name, i, sum[i],
-					 r->read[t].count[i]);
+				tap_diag("%s: %s, counter %d: %llu, not %llu", mode_name[m],
+					 r->ir[t].table->name, i, sum[i], r->read[t].count[i]);
 		}
 	}
 	free(one);
@@ -420,13 +512,14 @@ static bool test_packet(struct round *r)
 	any_packet(&f, &p);
 	if (!read_packet(r, &f, &want))
 		return false;
-	for (int m = 0; ok && m < 2; m++) {
+	r->p = &f;
+	for (int m = 0; ok && m < MODES; m++) {
 		int got = run_packet(r, m, &p, &dropped);
 
 		early_drops += dropped;
 		ok = got == (want == END_ACCEPT ? NF_ACCEPT : NF_DROP);
 		if (!ok)
-			tap_diag("%s: verdict %d", m ? "with XDP" : "exact", got);
+			tap_diag("%s: verdict %d", mode_name[m], got);
 		ok &= same_counts(r, m);
 	}
 	compared++;
@@ -486,7 +579,7 @@ int main(int argc, char **argv)
 	__u64 seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
 	struct xt_err err = { 0 };
 
-	if (!net_up(&err)) {
+	if (!net_up(&err) || !hook_up(&err)) {
 		printf("Bail out! %s\n", err.text);
 		return 1;
 	}

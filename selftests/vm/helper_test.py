@@ -31,6 +31,13 @@ def sh(*cmd, ns=None, check=True, **kw):
     return r.stdout + r.stderr
 
 
+def send(ns, n):
+    """@n datagrams of 29 bytes to ourselves."""
+    with ns, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        for _ in range(n):
+            s.sendto(b'x', ('127.0.0.1', 9))
+
+
 def helper():
     """Process id of the helper that the module started, or 0."""
     r = run(['pidof', 'xtjitd'], check=False)
@@ -56,6 +63,40 @@ def dev_mode(ns, dev):
         return 'XDP'
     return 'TC' if 'bpf' in sh('tc', 'filter', 'show', 'dev', dev, 'ingress', ns=ns, check=False) \
         else 'none'
+
+
+def test_takeover(t):
+    """Rules that were set without the module, which then comes."""
+    if tuple(map(int, os.uname().release.split('.')[:2])) < (6, 4):
+        return t.skip('takeover', 'no programs at the hooks without the module')
+    p = Pair('take')
+    n = p.ns
+    rule = '-A INPUT -p udp -m udp --dport 9 -m conntrack --ctstate NEW'
+    try:
+        with open('/etc/modprobe.d/xtjit-test.conf', 'w') as f:
+            f.write('install ip_tables /bin/false\n')
+        def shim(*cmd):
+            return sh(XTJIT, 'run', '--', *cmd, ns=n)
+        shim(IPTABLES, *rule.split())
+        shim(IPTABLES, '-A', 'INPUT', '-s', '10.5.5.5', '-j', 'DROP')
+        send(n, 3)
+        t.ok('[3:87] ' + rule in shim(SAVE, '-c'), 'counted without the module', shim(SAVE, '-c'))
+        t.ok(dut.wait(lambda: dev_mode(n, 'eth0') != 'none', 3), 'the early stage is on')
+        run(['modprobe', 'xtjit', f'helper={XTJITD}'])
+        t.ok(dut.wait(lambda: os.listdir(PINS) == ['module'], 5), 'the helper sees the module come')
+        send(n, 2)
+        t.ok('[5:145] ' + rule in sh(SAVE, '-c', ns=n), 'and takes rules and counters over',
+             sh(SAVE, '-c', ns=n))
+        send(n, 2)
+        t.ok('[7:203] ' + rule in sh(SAVE, '-c', ns=n), 'packets count once', sh(SAVE, '-c', ns=n))
+        t.ok('run by the module' in status(n), 'in the module', status(n))
+        t.ok(dev_mode(n, 'eth0') != 'none', 'the early stage is there again')
+        t.ok('xtjit' not in sh('nft', 'list', 'ruleset', ns=n, check=False), 'nor the table of nft')
+        n.delete()
+        t.ok(dut.wait(lambda: not p.peer_is_there(), 2), 'and nothing holds the namespace')
+        t.ok(not run([XTJIT, 'unload'], check=False).returncode, 'unloaded')
+    finally:
+        p.close()
 
 
 class Pair:
@@ -116,9 +157,7 @@ def test_rules(t):
         t.eq(re.sub(r'^#.*\n', '', sh(SAVE, ns=n), flags=re.M),
              re.sub(r'^#.*\n', '', save, flags=re.M), 'the old ruleset stays')
         sh('ip', 'link', 'set', 'lo', 'up', ns=n)
-        with n, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            for _ in range(3):
-                s.sendto(b'x', ('127.0.0.1', 9))
+        send(n, 3)
         t.ok('[3:87] -A INPUT -p udp -m recent' in sh(SAVE, '-c', ns=n), 'rules count',
              sh(SAVE, '-c', ns=n))
         sh(IPTABLES, '-Z', ns=n)
@@ -126,14 +165,18 @@ def test_rules(t):
         r = run([XTJIT, 'run', '--', IPTABLES, '-w', '-A', 'INPUT', '-s', '10.9.9.9'], check=False)
         t.ok(not r.returncode and '10.9.9.9' in sh(SAVE), 'xtjit run leaves it to the module',
              r.stderr)
+        r = run([XTJIT, 'run', '--early=off', '--', 'iptables', '-S'], check=False)
+        t.ok('10.9.9.9' in r.stdout and 'early off' in status(),
+             'by the name iptables, too, and says how early', r.stdout + r.stderr)
+        sh(IPTABLES, '-F')
     finally:
         n.delete()
 
 
 def tracking(n):
     """Conntrack entries after a datagram."""
-    with n, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.sendto(b'x', ('127.0.0.1', 9))
+    send(n, 1)
+    with n:
         with open('/proc/thread-self/net/nf_conntrack') as f:
             return f.read().count('dport=9 ')
 
@@ -258,8 +301,10 @@ def test_user_namespaces(t):
     r = user_ns(IPTABLES + '-restore', script=many)
     t.ok(r.returncode and 'failed' in r.stderr, 'nor as many rules as it likes', r.stderr[:300])
     t.ok('at most' in kernel_log(), 'the log says why', kernel_log()[-500:])
-    r = user_ns('sh', '-c', f'{IPTABLES} -m owner --uid-owner 0 -A OUTPUT -j DROP')
-    t.ok(r.returncode, 'owner, which would be about other users, is refused', r.stderr)
+    r = user_ns('sh', '-c', f'{IPTABLES} -A OUTPUT -m owner --uid-owner 0 -j ACCEPT && {SAVE}')
+    t.ok('--uid-owner 0' in r.stdout, 'owner is about its own users', r.stdout + r.stderr)
+    r = user_ns('sh', '-c', f'{IPTABLES} -A OUTPUT -m owner --uid-owner 1 -j ACCEPT')
+    t.ok('Invalid argument' in r.stderr, 'and knows those that it has', r.stderr)
     t.ok(dut.wait(lambda: not [d for d in os.listdir(PINS + '/module') if d not in known()], 5),
          'they leave nothing')
 
@@ -313,7 +358,7 @@ def test_unload(t):
         p.close()
 
 
-TESTS = [test_start, test_rules, test_conntrack, test_life, test_early, test_user_namespaces,
+TESTS = [test_takeover, test_start, test_rules, test_conntrack, test_life, test_early, test_user_namespaces,
          test_killing, test_unload]
 
 
@@ -324,7 +369,7 @@ def main():
         return 4
     t = tap.Tap()
     for test in TESTS:
-        if word in test.__name__ or test in (test_start,):
+        if word in test.__name__ or test is test_start:
             t.diag(test.__name__)
             t.guard(test.__name__, test, t)
     if t.failures and os.path.exists(LOG):
