@@ -466,6 +466,7 @@ static int make_group(struct run *r, struct ir_group *g, struct cl_image *im)
 static void run_init(struct run *r)
 {
 	r->conds.set.size = sizeof(struct cl_cond);
+	r->conds.loose.size = sizeof(struct ir_pred);
 	r->kinds.size = sizeof(struct kind);
 	r->sorts.size = sizeof(struct sort);
 	r->acts.size = sizeof(struct cl_act);

@@ -30,10 +30,11 @@ struct cl_parsed {
 	int nkeys;		/* product of the alternatives */
 };
 
-/* Conditions of a run, each once. */
+/* Conditions of a run, each once; and ranges and lists, which could be keys. */
 struct cl_conds {
 	struct set set;		/* of struct cl_cond */
-	__u32 *uses;		/* as a range or list, which could be a key */
+	struct set loose;	/* of struct ir_pred */
+	__u32 *uses;		/* of each of these */
 	__u32 cap;
 };
 

@@ -203,25 +203,17 @@ static void key_of(const struct ir_table *t, const struct ir_pred *p, struct key
 static __u32 cond_index(struct cl_conds *cs, const struct ir_pred *p, enum cl_how how)
 {
 	struct cl_cond c;
-	__u32 i;
 
 	memset(&c, 0, sizeof(c));
 	memcpy(&c.p, p, sizeof(c.p));
 	c.how = how;
-	i = set_index(&cs->set, &c);
-	if (cs->cap < cs->set.cap) {
-		cs->uses = realloc(cs->uses, cs->set.cap * sizeof(*cs->uses));
-		if (!cs->uses)
-			abort();
-		memset(cs->uses + cs->cap, 0, (cs->set.cap - cs->cap) * sizeof(*cs->uses));
-		cs->cap = cs->set.cap;
-	}
-	return i;
+	return set_index(&cs->set, &c);
 }
 
 void cl_conds_free(struct cl_conds *cs)
 {
 	set_free(&cs->set);
+	set_free(&cs->loose);
 	free(cs->uses);
 }
 
@@ -229,15 +221,30 @@ void cl_count(const struct ir_table *t, const struct ir_rule *r, struct cl_conds
 {
 	for (int i = 0; i < r->npreds; i++) {
 		struct key k;
-
-		__u32 c;
+		__u32 at;
 
 		key_of(t, &r->preds[i], &k);
 		if (k.field < 0 || !k.loose)
 			continue;
-		c = cond_index(cs, &r->preds[i], CL_PLAIN);
-		cs->uses[c]++;
+		at = set_index(&cs->loose, &r->preds[i]);
+		if (cs->cap < cs->loose.cap) {
+			cs->uses = realloc(cs->uses, cs->loose.cap * sizeof(*cs->uses));
+			if (!cs->uses)
+				abort();
+			memset(cs->uses + cs->cap, 0,
+			       (cs->loose.cap - cs->cap) * sizeof(*cs->uses));
+			cs->cap = cs->loose.cap;
+		}
+		cs->uses[at]++;
 	}
+}
+
+/* Several rules have it: it is a condition rather than keys. */
+static bool shared(const struct cl_conds *cs, const struct ir_pred *p)
+{
+	__u32 at = set_find(&cs->loose, p);
+
+	return at != SET_NONE && cs->uses[at] >= CL_SHARED;
 }
 
 /* Cuts lo..hi into prefixes; false: there are too many. */
@@ -282,12 +289,8 @@ static bool parse_key(const struct ir_table *t, const struct ir_pred *p, struct 
 	key_of(t, p, &k);
 	if (k.field < 0 || out->has[k.field])
 		return false;
-	if (k.loose) {
-		__u32 c = cond_index(cs, p, CL_PLAIN);
-
-		if (cs->uses[c] >= CL_SHARED)
-			return false;
-	}
+	if (k.loose && shared(cs, p))
+		return false;
 	out->nalts[k.field] = 0;
 	if (k.len >= 0) {
 		out->alts[k.field][0] = (struct cl_prefix){ k.lo, k.len };
