@@ -90,9 +90,9 @@ setup-vm:
 VM_KERNELS := 6.1 6.12
 VM_TESTS = selftests/vm/harness_test.sh selftests/vm/kselftest_test.sh $(VM_KERNELS:%='selftests/vm/on %')
 
-test: setup-vm
+test: setup-test
 	$(Q)$(MAKE) --no-print-directory tests asan $(B)/fuzz/blob_fuzz
-	$(Q)selftests/run $(TEST_BIN) $(UNIT_BIN:$(B)/%=$(B)/asan/%) $(TEST_PY) selftests/fuzz/fuzz_test $(VM_TESTS)
+	$(Q)selftests/run $(TEST_BIN) $(UNIT_BIN:$(B)/%=$(B)/asan/%) $(TEST_PY) selftests/fuzz/fuzz_test
 
 test-vm: setup-vm
 	$(Q)$(MAKE) --no-print-directory tests
@@ -129,7 +129,7 @@ help:
 	@echo "make            build xtjit, xtjitd and libxtjit-shim.so below build/"
 	@echo "make demo       a stock iptables script, enforced by eBPF, shown working (root)"
 	@echo "make test       everything that can be tested on this machine (root)"
-	@echo "make test-vm    of it, what runs in virtual machines: the kernel module"
+	@echo "make test-vm    the kernel module, in virtual machines (root)"
 	@echo "make test-matrix  the same on every kernel of scripts/matrix, at length"
 	@echo "make bench      packets per second next to ip_tables (root)"
 	@echo "make install    to PREFIX [$(PREFIX)] below DESTDIR; make uninstall: the reverse"
