@@ -3,6 +3,43 @@
 #ifndef XTJIT_COMPAT_H
 #define XTJIT_COMPAT_H
 
-#include <linux/version.h>
+#include <linux/netfilter/x_tables.h>
+#include <linux/slab.h>
+
+/*
+ * A table of x_tables without hooks of its own; unregistering it frees it with
+ * its info.  XTJIT_TABLE_EXIT: it is told by its name, in two steps; from 7.2
+ * on, and where that came earlier (Kbuild).
+ */
+#ifdef XTJIT_TABLE_EXIT
+static inline struct xt_table *compat_register_table(struct net *net, const struct xt_table *table,
+						     struct xt_table_info *bootstrap,
+						     struct xt_table_info *info)
+{
+	return xt_register_table(net, table, NULL, bootstrap, info);
+}
+
+static inline void compat_unregister_table(struct net *net, struct xt_table *table)
+{
+	u8 af = table->af;
+
+	xt_unregister_table_pre_exit(net, af, table->name);
+	table = xt_unregister_table_exit(net, af, table->name);
+	xt_free_table_info(table->private);
+	kfree(table);
+}
+#else
+static inline struct xt_table *compat_register_table(struct net *net, const struct xt_table *table,
+						     struct xt_table_info *bootstrap,
+						     struct xt_table_info *info)
+{
+	return xt_register_table(net, table, bootstrap, info);
+}
+
+static inline void compat_unregister_table(struct net *net, struct xt_table *table)
+{
+	xt_free_table_info(xt_unregister_table(table));
+}
+#endif
 
 #endif

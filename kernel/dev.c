@@ -233,7 +233,7 @@ static int xtjit_release(struct inode *inode, struct file *file)
 	list_for_each_entry_safe(r, next, &requests, list) {
 		if (r->state != R_READ)
 			continue;
-		if (r->reads < MAX_READS)
+		if (r->sealed || r->reads < MAX_READS)
 			r->state = R_WAITING;
 		else
 			request_end(r, -EIO);

@@ -263,7 +263,7 @@ static int name_register(struct xtjit_table *t)
 	if (!info)
 		return -ENOMEM;
 	strscpy((char *)template.name, t->type->name, sizeof(template.name));
-	t->xt = xt_register_table(t->net, &template, &bootstrap, info);
+	t->xt = compat_register_table(t->net, &template, &bootstrap, info);
 	if (!IS_ERR(t->xt))
 		return 0;
 	xt_free_table_info(info);
@@ -272,7 +272,7 @@ static int name_register(struct xtjit_table *t)
 
 static void name_unregister(struct xtjit_table *t)
 {
-	xt_free_table_info(xt_unregister_table(t->xt));
+	compat_unregister_table(t->net, t->xt);
 }
 
 /* rmmod has to wait while there are rules. */
