@@ -4,17 +4,12 @@
 #include <linux/netfilter.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "early_priv.h"
 #include "ext.h"
 #include "helper.h"
-#include "loop.h"
 #include "kernel_xt.h"
-#include "netns.h"
-#include "nfct.h"
-#include "nsid.h"
 
 static const char *const array_names[EARLY_FLAVORS] = {
 	[EARLY_XDP] = "early-xdp",
@@ -246,8 +241,7 @@ static int open_array(struct early *e, int flavor, struct xt_err *err)
 	return e->pass[flavor] < 0 ? e->pass[flavor] : 0;
 }
 
-/* Something has changed that may matter: build anew if it does. */
-static void check(struct early *e)
+void early_check(struct early *e)
 {
 	struct early_basis b;
 
@@ -260,92 +254,6 @@ static void check(struct early *e)
 	}
 	if (early_devices_sync(e))
 		early_refresh(e->s);
-}
-
-static void in_namespace(struct early *e, void (*fn)(struct early *e))
-{
-	int fd = netns_open(e->s->cookie);
-
-	if (fd >= 0 && !netns_enter(fd)) {
-		fn(e);
-		netns_leave();
-	}
-	if (fd >= 0)
-		close(fd);
-}
-
-/*
- * Notifications, of all namespaces
- */
-
-static struct watch nd_watch = { .fd = -1 };
-static struct watch nft_watch = { .fd = -1 };
-
-static void nd_update(struct early *e)
-{
-	if (netdevs_update(e->nd))
-		check(e);
-}
-
-static void nd_event(struct watch *w, __u32 events)
-{
-	(void)w;
-	(void)events;
-	netdevs_receive();
-	for (struct space *s = space_first(); s; s = s->next)
-		if (s->early && netdevs_pending(s->early->nd))
-			in_namespace(s->early, nd_update);
-}
-
-static void nft_of(int nsid)
-{
-	for (struct space *s = space_first(); s; s = s->next)
-		if (s->early && netdevs_nsid(s->early->nd) == nsid)
-			s->early->nft_changed = true;
-}
-
-static void nft_of_all(void)
-{
-	for (struct space *s = space_first(); s; s = s->next)
-		if (s->early)
-			s->early->nft_changed = true;
-}
-
-static void nft_event(struct watch *w, __u32 events)
-{
-	(void)events;
-	nft_watch_drain(w->fd, nft_of, nft_of_all);
-	for (struct space *s = space_first(); s; s = s->next) {
-		if (!s->early || !s->early->nft_changed)
-			continue;
-		s->early->nft_changed = false;
-		in_namespace(s->early, check);
-	}
-}
-
-int early_init(struct xt_err *err)
-{
-	int ret = nsid_init(err);
-
-	if (ret)
-		return ret;
-	nd_watch = (struct watch){ .fd = netdevs_init(err), .fn = nd_event };
-	ret = nd_watch.fd < 0 ? nd_watch.fd : loop_add(&nd_watch, EPOLLIN);
-	if (ret)
-		return ret;
-	nft_watch = (struct watch){ .fd = nft_watch_open(NULL), .fn = nft_event };
-	if (nft_watch.fd < 0)	/* a kernel without nf_tables */
-		return 0;
-	return loop_add(&nft_watch, EPOLLIN);
-}
-
-void early_exit(void)
-{
-	netdevs_exit();
-	if (nft_watch.fd >= 0)
-		close(nft_watch.fd);
-	nft_watch.fd = -1;
-	nsid_exit();
 }
 
 static struct early *early_open(struct space *s)
@@ -471,7 +379,7 @@ void early_refresh(struct space *s)
 void early_changed(struct space *s)
 {
 	if (s->early)
-		check(s->early);
+		early_check(s->early);
 }
 
 void early_tick(struct space *s)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The early stage's own parts: early.c (programs), early_facts.c (what they may
- * rely on), early_dev.c (devices).
+ * rely on), early_dev.c (devices), early_watch.c (changes).
  */
 #ifndef XTJIT_EARLY_PRIV_H
 #define XTJIT_EARLY_PRIV_H
@@ -41,6 +41,9 @@ struct early {
 	struct early_dev *devs;
 	int ndevs;
 };
+
+/* Something has changed that may matter: builds anew if it does.  In the namespace. */
+void early_check(struct early *e);
 
 /* The tables in the order in which a packet meets them. */
 extern const char *const early_order[XT_TABLES];
