@@ -44,7 +44,8 @@ class Iovec(ctypes.Structure):
 class Mmsghdr(ctypes.Structure):
     _fields_ = [('name', ctypes.c_void_p), ('namelen', ctypes.c_uint), ('iov', ctypes.c_void_p),
                 ('iovlen', ctypes.c_size_t), ('control', ctypes.c_void_p),
-                ('controllen', ctypes.c_size_t), ('flags', ctypes.c_int), ('sent', ctypes.c_uint)]
+                ('controllen', ctypes.c_size_t), ('flags', ctypes.c_int), ('pad', ctypes.c_uint),
+                ('sent', ctypes.c_size_t)]
 
 
 class Sender:
