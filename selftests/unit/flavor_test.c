@@ -369,6 +369,45 @@ static void test(struct test_case *c, const struct mode *mode)
 	tap_ok(ok, "%s: %s", c->name, mode->name);
 }
 
+/* The early stage asks conntrack itself, be it a module of its own. */
+static void test_conntrack_lookup(bool old)
+{
+	static const char text[] = "table ip filter\ncounters 2\nchain INPUT hook 1\n"
+		" 0: proto == 17; l4 8; dport == 53 -> drop\n 1: -> accept\n";
+	const struct early_facts facts = { .conntrack = true, .nlocal = 2, .local = local_ip };
+	const struct compile_env env = { .ring = -1, .self = -1 };
+	int prog[2] = { -1, -1 }, flavors[2] = { EARLY_XDP, EARLY_TC };
+	char words[2][40] = { "udp sport 999", "udp sport 1000" };
+	struct table_maps maps = { -1, -1, 0 };
+	struct early_table et = { .maps = &maps };
+	struct xt_err err = { 0 };
+	struct packet p[2];
+	struct ir_table ir;
+	bool ok;
+
+	if (parse_ir(text, &ir, &err) || table_maps_create(&maps, &ir, &err))
+		return;
+	et.ir = &ir;
+	old_kernel(old);
+	for (int i = 0; i < 2; i++)
+		prog[i] = compile_early(flavors[i], ir.family, &et, 1, &facts, &env, &err);
+	old_kernel(false);
+	ok = prog[0] >= 0 && prog[1] >= 0 && packet_build(&p[0], false, words[0]) &&
+	     packet_build(&p[1], false, words[1]) &&
+	     !system("conntrack -I -p udp -s 10.0.0.2 -d 10.0.0.1 --sport 1000 --dport 53 -t 60 "
+		     ">/dev/null 2>&1");
+	ok = ok && run_xdp(prog[0], &p[0]) == XDP_DROP && run_xdp(prog[0], &p[1]) == XDP_PASS;
+	if (!tap_ok(ok, "conntrack is asked before a drop%s", old ? ", old kernel" : ""))
+		tap_diag("%s", err.text);
+	if (system("conntrack -F >/dev/null 2>&1"))
+		tap_diag("cannot flush conntrack");
+	for (int i = 0; i < 2; i++)
+		if (prog[i] >= 0)
+			close(prog[i]);
+	table_maps_close(&maps);
+	ir_table_free(&ir);
+}
+
 int main(int argc, char **argv)
 {
 	const char *path = "selftests/unit/flavor_cases", *only;
@@ -405,5 +444,8 @@ int main(int argc, char **argv)
 	}
 	free(line);
 	fclose(in);
+	nfct_enable(NFPROTO_IPV4, NULL);	/* loads the module, where it is one */
+	test_conntrack_lookup(false);
+	test_conntrack_lookup(true);
 	return tap_done();
 }
