@@ -53,7 +53,8 @@ $(B)/pic/%.o: %.c
 TEST_SRC := $(wildcard selftests/unit/*_test.c selftests/golden/*_test.c selftests/netns/*_test.c)
 TEST_BIN := $(TEST_SRC:selftests/%.c=$(B)/test/%)
 UNIT_BIN := $(filter-out $(B)/test/netns/%,$(TEST_BIN))
-TEST_PY := $(wildcard selftests/unit/*_test.py) $(wildcard selftests/netns/*_test.py)
+TEST_PY := $(wildcard selftests/unit/*_test.py) $(wildcard selftests/netns/*_test.py) \
+	   selftests/package/install_test.py selftests/package/deb_test.py
 
 $(B)/test/%: selftests/%.c $(B)/libxtjit.a
 	@mkdir -p $(@D)
@@ -86,6 +87,13 @@ test: setup-test
 	$(Q)$(MAKE) --no-print-directory tests asan $(B)/fuzz/blob_fuzz
 	$(Q)selftests/run $(TEST_BIN) $(UNIT_BIN:$(B)/%=$(B)/asan/%) $(TEST_PY) selftests/fuzz/fuzz_test
 
+# The packages in a VM: DKMS, and the change-over between ip_tables and the module.
+test-package: deb
+	$(Q)scripts/setup vm
+	$(Q)for k in 6.1 6.12; do \
+		selftests/package/chroot $$k selftests/package/make_test.py && selftests/package/on $$k || exit; \
+	done
+
 bench: setup-test
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)selftests/bench/bench.py
@@ -112,6 +120,7 @@ help:
 	@echo "make            build xtjit, xtjitd and libxtjit-shim.so below build/"
 	@echo "make demo       a stock iptables script, enforced by eBPF, shown working (root)"
 	@echo "make test       everything that can be tested on this machine (root)"
+	@echo "make test-package  the Debian packages, and the way to the module and back, in VMs"
 	@echo "make bench      packets per second next to ip_tables (root)"
 	@echo "make install    to PREFIX [$(PREFIX)] below DESTDIR; make uninstall: the reverse"
 	@echo "make deb        Debian packages xtjit and xtjit-dkms, in build/deb"
@@ -120,6 +129,6 @@ help:
 	@echo "make clean      remove build/"
 	@echo "V=1 shows the commands."
 
--include $(shell find $(B) -path $(B)/vm -prune -o -path $(B)/module -prune -o -type f -name '*.d' -print 2>/dev/null)
+-include $(shell find $(B)/obj $(B)/pic $(B)/test $(B)/asan -type f -name '*.d' 2>/dev/null)
 
-.PHONY: all tests asan setup setup-test setup-deb demo test bench install uninstall deb clean help
+.PHONY: all tests asan setup setup-test setup-deb demo test test-package bench install uninstall deb clean help
