@@ -103,6 +103,13 @@ test-matrix: setup-vm
 	$(Q)$(MAKE) --no-print-directory tests
 	$(Q)selftests/run -t 36000 $(shell sed "s|.*|'selftests/vm/on & full'|" scripts/matrix)
 
+# Installation and the packages; in a VM: DKMS, and the change-over between ip_tables and the module.
+test-package: setup-vm deb
+	$(Q)selftests/run selftests/package/install_test.py selftests/package/deb_test.py
+	$(Q)for k in 6.1 6.12; do \
+		selftests/package/chroot $$k selftests/package/make_test.py && selftests/package/on $$k || exit; \
+	done
+
 bench: setup-test
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)selftests/bench/bench.py
@@ -131,6 +138,7 @@ help:
 	@echo "make test       everything that can be tested on this machine (root)"
 	@echo "make test-vm    the kernel module, in virtual machines (root)"
 	@echo "make test-matrix  the same on every kernel of scripts/matrix, at length"
+	@echo "make test-package  the Debian packages, and the way to the module and back, in VMs"
 	@echo "make bench      packets per second next to ip_tables (root)"
 	@echo "make install    to PREFIX [$(PREFIX)] below DESTDIR; make uninstall: the reverse"
 	@echo "make deb        Debian packages xtjit and xtjit-dkms, in build/deb"
@@ -139,6 +147,6 @@ help:
 	@echo "make clean      remove build/"
 	@echo "V=1 shows the commands."
 
--include $(shell find $(B) -path $(B)/vm -prune -o -path $(B)/module -prune -o -type f -name '*.d' -print 2>/dev/null)
+-include $(shell find $(B)/obj $(B)/pic $(B)/test $(B)/asan -type f -name '*.d' 2>/dev/null)
 
-.PHONY: all tests asan setup setup-test setup-vm setup-deb demo test test-vm test-matrix bench install uninstall deb clean help
+.PHONY: all tests asan setup setup-test setup-vm setup-deb demo test test-vm test-matrix test-package bench install uninstall deb clean help
