@@ -64,7 +64,7 @@ enum cg_slot {
 	SLOT_CTDONE,		/* early: conntrack was asked, and has no entry */
 	SLOT_ICMPERR,
 	SLOT_BEST,		/* of a group, until its dispatch */
-	SLOT_CTX,		/* early: the context's address, as a number */
+	SLOT_CTX,		/* early: the context's address, as a number; the device's index */
 	SLOT_SELF,		/* 1, 2: sent by the helper itself: enum self_kind, 0: no */
 	CG_NSLOTS
 };
@@ -154,6 +154,7 @@ struct cg {
 	short saved[CG_MAX_FRAME / 8];	/* of struct pkt, what is in use where main is left to go on */
 	int nsaved;
 	int saves;		/* map for these; -1: none */
+	int devices;		/* early: map of those that were seen; -1: none */
 	bool native;		/* there are native slots on some way */
 	bool resumes;		/* main may be called to go on */
 	int frame;
@@ -328,6 +329,14 @@ void cg_early_record(struct cg *g, int table, __u32 counter);
 void cg_early_drop_r3(struct cg *g, int table);
 void cg_early_record_r3(struct cg *g, int table);
 void cg_early_ifindex(struct cg *g, int dst, int ctx);
+/*
+ * cg_device.c: in the early stage's prologue, r9 = struct net_device, if it is
+ * needed; of XDP r8 = where its address is, of TC the skb.  Then its name, and IPv6.
+ */
+void cg_device(struct cg *g, __u32 up);
+void cg_device_fields(struct cg *g, __u32 up);
+/* A map of devices that were seen, if it is worth one. 0 or a negative errno. */
+int cg_device_map(struct cg *g);
 /* cg_route.c: goes to @input or @forward, or to @up if that cannot be told. */
 void cg_route(struct cg *g, __u32 input, __u32 forward, __u32 up);
 /* It can be told from the packet's bytes. */

@@ -54,14 +54,14 @@ int cg_compile(struct cg *g)
 {
 	int err = cg_analyse(g);
 
-	g->saves = g->module_btf = -1;
+	g->saves = g->devices = g->module_btf = -1;
 	g->e.no_gotol = !kfeat()->gotol;
 	if (!err)
 		err = cg_plan(g);
 	if (!err)
 		err = cg_layout(g);
 	if (!err)
-		err = cg_native_map(g);
+		err = cg_native_map(g) ?: cg_device_map(g);
 	if (!err) {
 		g->fl->prologue(g);
 		cg_call_walk(g);
@@ -76,6 +76,8 @@ int cg_compile(struct cg *g)
 		err = cg_load(g);
 	if (g->saves >= 0)
 		close(g->saves);
+	if (g->devices >= 0)
+		close(g->devices);
 	if (g->module_btf >= 0)
 		close(g->module_btf);
 	cg_analyse_free(g);

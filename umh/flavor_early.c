@@ -9,8 +9,6 @@
 #include <linux/pkt_cls.h>
 
 #include "cg.h"
-#include "kbtf.h"
-#include "kfeat.h"
 
 #define ETH_HLEN 14
 
@@ -231,30 +229,7 @@ static void icmp_error(struct cg *g)
 	place(e, no);
 }
 
-/* r9 = struct net_device *; of TC also r8 = struct sk_buff */
-static void device(struct cg *g)
-{
-	struct emit *e = &g->e;
-
-	mov(e, R1, R6);
-	if (kfeat()->casts) {
-		cg_kfunc(g, "bpf_cast_to_kern_ctx");
-		mov(e, R8, R0);
-	} else {
-		mov(e, R2, R10);
-		alui(e, BPF_ADD, R2, -g->frame);
-		call_label(e, cg_lib(g, LIB_CTX));
-		ld(e, U64, R8, R10, g->slot[SLOT_CTX] - g->frame);
-	}
-	if (is_xdp(g)) {
-		kload_member(g, U64, R8, R8, "xdp_buff", "rxq");
-		kload_member(g, U64, R9, R8, "xdp_rxq_info", "dev");
-	} else {
-		kload_member(g, U64, R9, R8, "sk_buff", "dev");
-	}
-}
-
-/* eth_type_trans(): whom the frame is for. */
+/* eth_type_trans(): whom the frame is for.  r8: where the device's address is */
 static void pkttype_xdp(struct cg *g, __u32 up)
 {
 	struct emit *e = &g->e;
@@ -273,7 +248,6 @@ static void pkttype_xdp(struct cg *g, __u32 up)
 	set_field(g, IR_PKTTYPE, R4);
 	ja(e, done);
 	place(e, unicast);
-	kload_member(g, U64, R8, R9, "net_device", "dev_addr");
 	kload(g, U64, R3, R8, 0);	/* there is room for longer addresses */
 	ld(e, U64, R4, R7, 0);
 	alu(e, BPF_XOR, R3, R4);
@@ -282,6 +256,7 @@ static void pkttype_xdp(struct cg *g, __u32 up)
 	place(e, done);
 }
 
+/* r8: skb */
 static void pkttype_tc(struct cg *g, __u32 up)
 {
 	struct emit *e = &g->e;
@@ -305,21 +280,12 @@ static void meta(struct cg *g, __u32 up)
 		movi(e, R3, 1);
 		set_field(g, IR_MACOK, R3);
 	}
-	device(g);
+	cg_device(g, up);
 	if (is_xdp(g))
 		pkttype_xdp(g, up);
 	else
 		pkttype_tc(g, up);
-	for (int i = 0; i < 16 && g->slot[SLOT_IFACE] >= 0; i += 8) {
-		kload(g, U64, R3, R9, kbtf_offset("net_device", "name") + i);
-		st(e, U64, R10, g->slot[SLOT_IFACE] + i - g->frame, R3);
-	}
-	if (cg_v6(g)) {
-		kload_member(g, U64, R3, R9, "net_device", "ip6_ptr");
-		up_if(g, BPF_JEQ, R3, 0, up);
-		kload_member(g, U32, R3, R3, "inet6_dev", "cnf.disable_ipv6");
-		up_if(g, BPF_JNE, R3, 0, up);
-	}
+	cg_device_fields(g, up);
 }
 
 /* What is not set for every packet: absent means 0. */
