@@ -554,6 +554,32 @@ static void test_group_changed(void)
 	tap_ok(ok, "groups see what a target has changed");
 }
 
+/* What a lookup has found is kept while the module runs something, in one chain alone. */
+static void test_group_kept(void)
+{
+	static const char target[] = "table ip filter\ncounters 9\n"
+		"slot 0 target LOG entry 0 ext 0 hooks 0\nslot 1 target LOG entry 0 ext 0 hooks 0\n"
+		"chain INPUT hook 1\n"
+		" 0: saddr == 10.0.0.2 -> native 0\n 1: saddr == 10.0.0.3 -> native 1\n"
+		" 2: saddr == 10.0.0.2 -> drop\n 3: -> accept\n";
+	static const char between[] = "table ip filter\ncounters 9\n"
+		"slot 0 match recent entry 0 ext 0 hooks 0\nchain INPUT hook 1\n"
+		" 0: saddr == 10.0.0.3 -> drop\n 1: native 0 -> next\n 2: saddr == 10.0.0.2 -> drop\n"
+		" 3: -> accept\n";
+	bool ok = true;
+
+	for (int i = 0; i < 4; i++) {
+		struct run r;
+
+		ok = ok && load_as(&r, i & 1 ? between : target, true, i & 2) && r.grouped.ngroups;
+		r.answers[0] = i & 1 ? ANSWER_MATCH : ANSWER_GO_ON;
+		r.answers[1] = ANSWER_GO_ON;
+		ok = ok && expect(&r, "udp", NF_DROP, i & 1 ? "1 2" : "0 2", "0");
+		unload(&r);
+	}
+	tap_ok(ok, "what a group has found is kept over native slots");
+}
+
 /* Members of a group whose targets are native; those that go on, and those that do not. */
 static void test_group_targets(void)
 {
@@ -639,6 +665,7 @@ int main(void)
 	test_pages(9000);
 	test_group_over_turns();
 	test_group_changed();
+	test_group_kept();
 	test_group_targets();
 	test_refused();
 	return tap_done();
