@@ -49,8 +49,8 @@ def build(tmp):
     src.append(os.path.join(TOP, "selftests/netns/sidefx_feed.c"))
     subprocess.run([os.environ.get("CC", "gcc"), "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g",
                     "-fsanitize=address,undefined", "-fno-sanitize-recover", "-Wall", "-Wextra",
-                    "-Werror", "-I" + os.path.join(TOP, "umh"), "-o", feed] + src +
-                   ["-lbpf", "-lmnl"], check=True)
+                    "-Werror", "-I" + os.path.join(TOP, "umh"), "-I" + os.path.join(TOP, "kernel"),
+                    "-o", feed] + src + ["-lbpf", "-lmnl"], check=True)
     return feed
 
 
