@@ -107,6 +107,7 @@ struct cg_table {
 	__u32 accept, tail;	/* early: labels of what follows ACCEPT, DROP */
 	__u32 *resume;		/* by native slot: label of where it goes on */
 	__u32 *relook;		/* by group: label of the lookup, to be done again */
+	__u32 *behind;		/* by group with native targets: of what follows its dispatch */
 };
 
 struct flavor_ops {
@@ -226,6 +227,8 @@ void cg_again(struct cg *g, __u32 label);
 /* The value of pkt.pc that stands for a planned label. */
 __u32 cg_pc(const struct cg *g, __u32 label);
 
+/* The early stage cannot do it. */
+bool cg_leaves_early(enum ir_action_kind a);
 /* What the rule does once it is counted. */
 void cg_act(struct cg *g, int table, __u32 ci, const struct ir_rule *r);
 
@@ -250,6 +253,10 @@ void cg_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __
 void cg_native_plan(struct cg *g, int table, const struct ir_rule *r);
 void cg_native_match(struct cg *g, const struct cg_table *t, __u32 slot, __u32 miss);
 void cg_native_target(struct cg *g, const struct cg_table *t, __u32 slot);
+/* Leaves walk for the slot in register @slot, to go on at the planned label. */
+void cg_native_yield(struct cg *g, __u32 label, int slot);
+/* The module runs something for the rule, or for a group's members. */
+bool cg_native(const struct cg_table *t, const struct ir_rule *r);
 /* What is in use where main is left, and the map for it. 0 or a negative errno. */
 int cg_native_map(struct cg *g);
 /* r6 is the context: copies that from the map, or to it; to @none if that fails (never). */

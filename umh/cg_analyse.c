@@ -161,8 +161,8 @@ static void count_callers(struct cg_table *t, __u32 chain)
 }
 
 /*
- * Slots of its own that the chain's groups need: none where nothing is called
- * between a lookup and its dispatch, nor comes back to the lookup; one for
+ * Slots of its own that the chain's groups need: none where nothing is called,
+ * and the module runs nothing, between a lookup and its dispatch, nor comes back to the lookup; one for
  * best; two where there is a from.
  */
 static int group_slots(const struct cg_table *t, const struct ir_chain *c)
@@ -174,7 +174,7 @@ static int group_slots(const struct cg_table *t, const struct ir_chain *c)
 
 		if (r->action == IR_A_LOOKUP && t->ir->groups[r->arg].resumes)
 			return 2;
-		if (cg_calls(r) && r->npreds && r->preds[0].kind == IR_P_BEFORE)
+		if (r->npreds && r->preds[0].kind == IR_P_BEFORE && (cg_calls(r) || cg_native(t, r)))
 			n = 1;
 	}
 	return n;
@@ -219,7 +219,8 @@ static int analyse_table(struct cg *g, struct cg_table *t)
 	t->chains = calloc(n + 1, sizeof(*t->chains));
 	t->order = calloc(n + 1, sizeof(*t->order));
 	t->relook = calloc(t->ir->ngroups + 1, sizeof(*t->relook));
-	if (!stack || !reached || !t->chains || !t->order || !t->relook)
+	t->behind = calloc(t->ir->ngroups + 1, sizeof(*t->behind));
+	if (!stack || !reached || !t->chains || !t->order || !t->relook || !t->behind)
 		goto out;
 	for (int h = 0; h < XT_HOOKS; h++)
 		if (t->ir->base_chain[h] >= 0) {
@@ -276,5 +277,6 @@ void cg_analyse_free(struct cg *g)
 		free(t->order);
 		free(t->resume);
 		free(t->relook);
+		free(t->behind);
 	}
 }

@@ -630,6 +630,25 @@ static void jump(struct lookup *l, const struct cl_act *a, __u32 group)
 	cg_goto(g, to->label);
 }
 
+/* The target of the rule whose counter is r3; behind it, the lookup is done again, if at all. */
+static void native(struct lookup *l, __u32 group, const struct cl_act *a)
+{
+	const struct ir_group *gr = l->gr;
+	struct emit *e = &l->g->e;
+	__u32 ok = new_label(e);
+
+	mov(e, R1, R3);
+	alui(e, BPF_SUB, R1, gr->first);
+	jmpi(e, BPF_JLE, R1, gr->last - gr->first, ok);
+	cg_zero(l->g);
+	place(e, ok);
+	alui(e, BPF_LSH, R1, 2);
+	ldmapvalue(e, R2, l->map, gr->slots);
+	alu(e, BPF_ADD, R2, R1);
+	ld(e, U32, R1, R2, 0);
+	cg_native_yield(l->g, a->on ? l->t->relook[group] : l->t->behind[group], R1);
+}
+
 static void leaf(struct lookup *l, int table, __u32 ci, __u32 group, const struct cl_act *a)
 {
 	struct cg *g = l->g;
@@ -639,11 +658,15 @@ static void leaf(struct lookup *l, int table, __u32 ci, __u32 group, const struc
 			cg_early_drop_r3(g, table);
 			return;
 		}
-		if (a->action == IR_A_LOG || a->action == IR_A_REJECT) {
+		if (cg_leaves_early(a->action)) {
 			cg_zero(g);
 			return;
 		}
 		cg_early_record_r3(g, table);
+	}
+	if (a->action == IR_A_NATIVE) {
+		native(l, group, a);
+		return;
 	}
 	if (a->action == IR_A_JUMP) {
 		jump(l, a, group);
@@ -720,5 +743,7 @@ void cg_dispatch(struct cg *g, int table, __u32 ci, __u32 group)
 	tree(&l, table, ci, group, 1, gr->nacts - 1);
 	place(e, drop);
 	cg_zero(g);
+	if (t->behind[group])
+		place(e, t->behind[group]);
 	place(e, none);
 }

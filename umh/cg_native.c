@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "cg.h"
+#include "classify.h"
 #include "kfeat.h"
 
 static void plan_slot(struct cg *g, struct cg_table *t, __u32 slot)
@@ -28,11 +29,22 @@ static void plan_slot(struct cg *g, struct cg_table *t, __u32 slot)
 	g->native = true;
 }
 
+static void plan_group(struct cg *g, struct cg_table *t, __u32 group)
+{
+	if (!t->ir->groups[group].native)
+		return;
+	t->behind[group] = cg_label_in(g, g->npages - 1);
+	g->places[t->behind[group]].entry = true;
+	g->native = true;
+}
+
 /* As the rule will be emitted: what is behind a predicate that never holds is not. */
 void cg_native_plan(struct cg *g, int table, const struct ir_rule *r)
 {
 	struct cg_table *t = &g->tabs[table];
 
+	if (r->action == IR_A_DISPATCH)
+		plan_group(g, t, r->arg);
 	for (int i = 0; i < r->npreds; i++) {
 		if (r->preds[i].kind == IR_P_FALSE && !r->preds[i].inv)
 			return;
@@ -43,7 +55,7 @@ void cg_native_plan(struct cg *g, int table, const struct ir_rule *r)
 		plan_slot(g, t, r->arg);
 }
 
-static void yield(struct cg *g, const struct cg_table *t, __u32 slot)
+void cg_native_yield(struct cg *g, __u32 label, int slot)
 {
 	struct emit *e = &g->e;
 
@@ -51,11 +63,21 @@ static void yield(struct cg *g, const struct cg_table *t, __u32 slot)
 		e->err = e->err ?: -EOPNOTSUPP;
 		return;
 	}
-	sti(e, U32, R6, g->slot[SLOT_PC], cg_pc(g, t->resume[slot]));
-	sti(e, U32, R6, g->slot[SLOT_NATIVE], slot);
+	sti(e, U32, R6, g->slot[SLOT_PC], cg_pc(g, label));
+	st(e, U32, R6, g->slot[SLOT_NATIVE], slot);
 	movi(e, R0, WALK_YIELD);
 	exit_(e);
-	place(e, t->resume[slot]);
+}
+
+static void yield(struct cg *g, const struct cg_table *t, __u32 slot)
+{
+	if (!g->fl->yields) {
+		g->e.err = g->e.err ?: -EOPNOTSUPP;
+		return;
+	}
+	movi32(&g->e, R1, slot);
+	cg_native_yield(g, t->resume[slot], R1);
+	place(&g->e, t->resume[slot]);
 }
 
 void cg_native_match(struct cg *g, const struct cg_table *t, __u32 slot, __u32 miss)
@@ -70,15 +92,22 @@ void cg_native_target(struct cg *g, const struct cg_table *t, __u32 slot)
 	yield(g, t, slot);
 }
 
-static bool has_native(const struct ir_chain *c)
+bool cg_native(const struct cg_table *t, const struct ir_rule *r)
 {
-	for (__u32 i = 0; i < c->nrules; i++) {
-		if (c->rules[i].action == IR_A_NATIVE)
+	if (r->action == IR_A_NATIVE ||
+	    (r->action == IR_A_DISPATCH && t->ir->groups[r->arg].native))
+		return true;
+	for (int k = 0; k < r->npreds; k++)
+		if (r->preds[k].kind == IR_P_NATIVE)
 			return true;
-		for (int k = 0; k < c->rules[i].npreds; k++)
-			if (c->rules[i].preds[k].kind == IR_P_NATIVE)
-				return true;
-	}
+	return false;
+}
+
+static bool has_native(const struct cg_table *t, const struct ir_chain *c)
+{
+	for (__u32 i = 0; i < c->nrules; i++)
+		if (cg_native(t, &c->rules[i]))
+			return true;
 	return false;
 }
 
@@ -95,12 +124,12 @@ static int levels_in_use(const struct cg *g)
 		return g->levels;
 	for (__u32 i = 0; i < t->norder; i++) {
 		const struct cg_chain *c = &t->chains[t->order[i]];
-		int in_use = c->depth + (c->level >= 0);
+		int in_use = c->depth + (c->level >= 0) + (c->best >= 0 ? 2 : 0);
 
-		if (has_native(&t->ir->chains[t->order[i]]) && in_use > n)
+		if (has_native(t, &t->ir->chains[t->order[i]]) && in_use > n)
 			n = in_use;
 	}
-	return n;
+	return n < g->levels ? n : g->levels;
 }
 
 int cg_native_map(struct cg *g)
@@ -109,7 +138,7 @@ int cg_native_map(struct cg *g)
 
 	for (; 2 * n < levels; n++)
 		g->saved[n] = g->ret + 8 * n;
-	/* no native slot is between a lookup and its dispatch, but another page may be */
+	/* where no native slot is between a lookup and its dispatch, another page may be */
 	if (g->resumes && !kfeat()->iters && g->slot[SLOT_BEST] >= 0)
 		g->saved[n++] = g->slot[SLOT_BEST];
 	g->nsaved = n;

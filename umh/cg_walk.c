@@ -178,11 +178,9 @@ static void reject_packet(struct cg *g, __u32 with)
 	cg_zero(g);
 }
 
-/* What the early stage cannot do. */
-static bool leaves_early(const struct ir_rule *r)
+bool cg_leaves_early(enum ir_action_kind a)
 {
-	return r->action == IR_A_LOG || r->action == IR_A_REJECT || r->action == IR_A_NATIVE ||
-	       r->action == IR_A_QUEUE;
+	return a == IR_A_LOG || a == IR_A_REJECT || a == IR_A_NATIVE || a == IR_A_QUEUE;
 }
 
 void cg_act(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
@@ -235,7 +233,7 @@ static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 		cg_early_drop(g, table, r->counter);
 		return;
 	}
-	if (g->fl->early && leaves_early(r)) {
+	if (g->fl->early && cg_leaves_early(r->action)) {
 		cg_zero(g);
 		return;
 	}

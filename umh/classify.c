@@ -71,6 +71,8 @@ static bool act_on(const struct run *r, const struct ir_rule *rule)
 		return true;
 	case IR_A_JUMP:
 		return r->returns[rule->arg];
+	case IR_A_NATIVE:
+		return !cl_final(r->t, rule->arg);
 	default:
 		return false;
 	}
@@ -312,6 +314,8 @@ static void acts(struct run *r, struct making *m)
 	memcpy(m->g->acts, r->acts.rec, r->acts.n * sizeof(*m->g->acts));
 	for (__u32 i = 0; i < r->acts.n; i++)
 		m->g->resumes |= m->g->acts[i].on;
+	for (__u32 i = 0; i < r->acts.n; i++)
+		m->g->native |= m->g->acts[i].action == IR_A_NATIVE;
 }
 
 static __u32 value_of(const struct run *r, const struct making *m, __u32 rule, bool hot)
@@ -404,6 +408,20 @@ static void indirect(struct run *r, struct making *m, struct cl_image *im)
 			at[r->rules[i].counter - g->first] = m->act[i];
 }
 
+/* Each rule's native slot is its own. */
+static void native_slots(struct run *r, struct ir_group *g, struct cl_image *im)
+{
+	__u32 *at;
+
+	if (!g->native)
+		return;
+	g->slots = cl_image_add(im, (g->last - g->first + 1) * sizeof(*at));
+	at = (void *)(im->p + g->slots);
+	for (__u32 i = 0; i < r->n; i++)
+		if (r->member[i] && r->rules[i].action == IR_A_NATIVE)
+			at[r->rules[i].counter - g->first] = r->rules[i].arg;
+}
+
 static int build_families(struct run *r, struct making *m, struct cl_image *im)
 {
 	struct cl_lists l = { .goes_on = m->g->resumes ? goes_on : NULL, .arg = m };
@@ -447,6 +465,7 @@ static int make_group(struct run *r, struct ir_group *g, struct cl_image *im)
 	ret = m.failed ? -E2BIG : build_families(r, &m, im);
 	if (!ret) {
 		indirect(r, &m, im);
+		native_slots(r, g, im);
 		qsort(g->families, g->nfamilies, sizeof(*g->families), by_first);
 		g->nconds = r->conds.set.n;
 		g->conds = ir_alloc(r->arena, g->nconds * sizeof(*g->conds));
@@ -511,6 +530,7 @@ static bool group_of(struct run *r, struct ir_group *g, struct cl_image *im, int
 struct out {
 	struct ir_table *t;
 	struct ir_chain *c;
+	__u8 *changes, tests;	/* by native slots in each chain; what this chain tests */
 };
 
 static struct ir_rule *emit(struct out *o)
@@ -611,6 +631,7 @@ static bool passes(const struct ir_rule *r, const bool *returns)
 	case IR_A_RETURN:
 	case IR_A_GOTO:
 	case IR_A_REJECT:
+	case IR_A_QUEUE:
 		return false;
 	case IR_A_JUMP:
 		return returns[r->arg];
@@ -633,6 +654,16 @@ static bool chain_returns(const bool *returns, const struct ir_chain *c)
 	return true;
 }
 
+/*
+ * Nothing of its kind may be taken out of its place, or passed by; or it changes
+ * what the chain's lookups have looked at.
+ */
+static bool barrier(const struct out *o, const struct ir_table *in, const struct ir_rule *r)
+{
+	return r->action == IR_A_DEFER ||
+	       (r->action != IR_A_GOTO && (cl_changes(in, o->changes, r) & o->tests));
+}
+
 static int one_chain(struct out *o, const struct ir_table *in, const bool *returns,
 		     const struct cl_limits *limits, __u32 chain)
 {
@@ -640,6 +671,7 @@ static int one_chain(struct out *o, const struct ir_table *in, const bool *retur
 	__u32 n = c->nrules - (c->hook >= 0 && c->nrules), i = 0;
 	int ret = 0;
 
+	o->tests = cl_tests(c);
 	o->c = &o->t->chains[chain];
 	*o->c = *c;
 	o->c->rules = NULL;
@@ -647,12 +679,13 @@ static int one_chain(struct out *o, const struct ir_table *in, const bool *retur
 	while (!ret && i < n) {
 		__u32 end = i;
 
-		while (end < n && !cl_barrier(&c->rules[end]) && passes(&c->rules[end], returns) &&
+		while (end < n && !barrier(o, in, &c->rules[end]) &&
+		       passes(&c->rules[end], returns) &&
 		       (end == i || c->rules[end].counter > c->rules[end - 1].counter))
 			end++;
 		ret = one_run(o, in, returns, limits, chain, i, end);
 		i = end;
-		while (i < n && (cl_barrier(&c->rules[i]) || !passes(&c->rules[i], returns)))
+		while (i < n && (barrier(o, in, &c->rules[i]) || !passes(&c->rules[i], returns)))
 			*emit(o) = c->rules[i++];
 	}
 	if (n < c->nrules)
@@ -676,7 +709,7 @@ static bool *find_returns(const struct ir_table *t)
 int classify(const struct ir_table *in, const struct cl_limits *limits, struct ir_table *out,
 	     struct xt_err *err)
 {
-	struct out o = { .t = out };
+	struct out o = { .t = out, .changes = cl_chain_changes(in) };
 	bool *returns = find_returns(in);
 	int ret = 0;
 
@@ -691,6 +724,7 @@ int classify(const struct ir_table *in, const struct cl_limits *limits, struct i
 	for (__u32 c = 0; !ret && c < in->nchains; c++)
 		ret = one_chain(&o, in, returns, limits, c);
 	free(returns);
+	free(o.changes);
 	if (!ret)
 		return 0;
 	classify_free(out);

@@ -2,7 +2,7 @@
 /*
  * Classification: long runs of rules become lookups.
  *
- * In a chain, rules that only test (no limit, no native extension) and test
+ * In a chain, rules that only test (no limit, no native match) and test
  * something that can be a key (an address, a port, a device, ...) are taken out
  * of the walk as members of a group, one group for a run of them.  In their
  * place there are two rules, and what could not be grouped stays between:
@@ -12,8 +12,8 @@
  *	before G; ... -> ...	a rule that stayed, tried only if best is behind it
  *	-> dispatch G		best, if any, is counted, and does what it does
  *
- * A member that goes on behind itself (no target, LOG, a chain that returns)
- * sets `from' behind it and has the lookup done again.  best and from are kept
+ * A member that goes on behind itself (no target, LOG, a chain that returns, most
+ * native targets) sets `from' behind it and has the lookup done again.  best and from are kept
  * in two slots of the chain's depth (struct cg_chain), because of what happens
  * in the chains that it calls.  Both are values
  *
@@ -134,6 +134,8 @@ struct ir_group {
 	__u64 nodes;		/* offset: { value, next } of lists */
 	__u32 nnodes;
 	__u64 indirect;		/* offset: act of counter - first, 32 bits; nacts > 255 only */
+	bool native;		/* some act is IR_A_NATIVE, whose arg is of no use */
+	__u64 slots;		/* offset: native slot of counter - first, 32 bits */
 };
 
 /* Sizes from which rules are grouped; measured: see cl_limits_default. */

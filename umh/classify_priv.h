@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The parts of classification: classify.c (runs and families), classify_rule.c
- * (what a rule is), classify_data.c (tables).
+ * (what a rule is), classify_native.c (what native slots do), classify_data.c
+ * (tables).
  */
 #ifndef XTJIT_CLASSIFY_PRIV_H
 #define XTJIT_CLASSIFY_PRIV_H
@@ -40,8 +41,16 @@ struct cl_conds {
 
 void cl_conds_free(struct cl_conds *cs);
 
-/* Nothing of its kind may be taken out of its place, or passed by. */
-bool cl_barrier(const struct ir_rule *r);
+/*
+ * classify_native.c: what a chain's rules test, and what native slots change of
+ * it, as bits.  @chains: cl_chain_changes(), by chain, malloc()ed.
+ */
+__u8 cl_tests(const struct ir_chain *c);
+__u8 *cl_chain_changes(const struct ir_table *t);
+__u8 cl_changes(const struct ir_table *t, const __u8 *chains, const struct ir_rule *r);
+/* A packet never goes on behind that target. */
+bool cl_final(const struct ir_table *t, __u32 slot);
+
 /* It only tests, and does something that a group knows. */
 bool cl_pure(const struct ir_rule *r);
 /* First pass: counts ranges and lists. */

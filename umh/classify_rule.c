@@ -61,16 +61,6 @@ static int prefix_len(cl_num mask, int width)
 	return len;
 }
 
-bool cl_barrier(const struct ir_rule *r)
-{
-	if (r->action > IR_A_REJECT)
-		return true;
-	for (int i = 0; i < r->npreds; i++)
-		if (r->preds[i].kind == IR_P_NATIVE)
-			return true;
-	return false;
-}
-
 bool cl_pure(const struct ir_rule *r)
 {
 	for (int i = 0; i < r->npreds; i++)

@@ -224,8 +224,10 @@ static void make_native(struct ir_table *t)
 		}
 	t->slots = ir_alloc(t->arena, n * sizeof(*t->slots));
 	t->slot_names = ir_alloc(t->arena, n * sizeof(*t->slot_names));
-	for (t->nslots = 0; t->nslots < n; t->nslots++)
+	for (t->nslots = 0; t->nslots < n; t->nslots++) {
 		t->slots[t->nslots].kind = XTJIT_SLOT_TARGET;
+		strcpy(t->slot_names[t->nslots], "LOG");
+	}
 }
 
 static bool form_load(struct form *f, const char *text, bool group, const struct cl_limits *limits,

@@ -39,6 +39,7 @@ struct hook {
 };
 
 static struct hook_memory *hook_memory;
+static int hook_spoiler = -1;	/* a program that spoils the stack that the next one will have */
 
 /* The map value's address, written into it. */
 static bool hook_tell_address(int map, struct xt_err *err)
@@ -63,13 +64,37 @@ static bool hook_tell_address(int map, struct xt_err *err)
 	return !ret && hook_memory->self;
 }
 
+static int hook_load_spoiler(void)
+{
+	struct emit e;
+	int prog;
+
+	emit_init(&e);
+	for (int i = 8; i <= 512; i += 8)
+		sti(&e, U64, R10, -i, 0x5a5a5a5a);
+	movi(&e, R0, 0);
+	exit_(&e);
+	prog = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "spoiler", "GPL", e.insns, e.n, NULL);
+	emit_free(&e);
+	return prog;
+}
+
+static void hook_spoil(void)
+{
+	char frame[64] = { 0 };
+	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = frame, .data_size_in = sizeof(frame));
+
+	bpf_prog_test_run_opts(hook_spoiler, &o);
+}
+
 static bool hook_up(struct xt_err *err)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, o, .map_flags = BPF_F_MMAPABLE);
 	int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "hook", 4, sizeof(*hook_memory), 1, &o);
 
 	hook_memory = mmap(NULL, sizeof(*hook_memory), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
-	if (map < 0 || hook_memory == MAP_FAILED)
+	hook_spoiler = hook_load_spoiler();
+	if (map < 0 || hook_memory == MAP_FAILED || hook_spoiler < 0)
 		return xt_fail(err, -errno, "no memory to be shared: %s", strerror(errno)), false;
 	return hook_tell_address(map, err);
 }
@@ -149,6 +174,7 @@ static int run_hook(struct hook *h, struct packet *p)
 
 	h->yields = 0;
 	for (;;) {
+		hook_spoil();
 		ret = hook_call(h, p, cb);
 		if (ret == XTJIT_AGAIN)
 			continue;

@@ -317,6 +317,7 @@ static void make_native(struct round *r, int table, struct ir_rule *rule)
 			continue;
 		r->native[table][t->nslots].pred = rule->preds[i];
 		t->slots[t->nslots].kind = XTJIT_SLOT_MATCH;
+		strcpy(t->slot_names[t->nslots], prng(9) ? "recent" : "unknown");
 		rule->preds[i] = (struct ir_pred){ .kind = IR_P_NATIVE, .index = t->nslots++ };
 	}
 	if ((rule->action != IR_A_NEXT && rule->action != IR_A_DROP &&
@@ -324,6 +325,8 @@ static void make_native(struct round *r, int table, struct ir_rule *rule)
 		return;
 	r->native[table][t->nslots].action = rule->action;
 	t->slots[t->nslots].kind = XTJIT_SLOT_TARGET;
+	strcpy(t->slot_names[t->nslots], !prng(9) ? "UNKNOWN" :
+	       rule->action == IR_A_NEXT ? "LOG" : "REJECT");
 	rule->action = IR_A_NATIVE;
 	rule->arg = t->nslots++;
 }
