@@ -174,7 +174,8 @@ static int group_slots(const struct cg_table *t, const struct ir_chain *c)
 
 		if (r->action == IR_A_LOOKUP && t->ir->groups[r->arg].resumes)
 			return 2;
-		if (r->npreds && r->preds[0].kind == IR_P_BEFORE && (cg_calls(r) || cg_native(t, r)))
+		if (r->npreds && r->preds[0].kind == IR_P_BEFORE &&
+		    (cg_calls(r) || cg_native(t, r)))
 			n = 1;
 	}
 	return n;

@@ -37,12 +37,13 @@ static const struct native targets[] = {
 };
 
 static const struct native matches[] = {
-	{ 0, false, " addrtype ah bpf cgroup cluster comment connbytes connlabel connlimit connmark"
-		    " conntrack cpu dccp devgroup dscp dst ecn esp eui64 frag hashlimit hbh helper hl"
-		    " icmp icmp6 ipcomp iprange ipv6header ipvs l2tp length limit mac mark mh"
-		    " multiport nfacct osf owner physdev pkttype policy quota rateest realm recent"
-		    " rpfilter rt sctp set srh state statistic string tcp tcpmss time tos ttl u32 udp"
-		    " udplite " },
+	{ 0, false,
+	  " addrtype ah bpf cgroup cluster comment connbytes connlabel connlimit"
+	  " connmark conntrack cpu dccp devgroup dscp dst ecn esp eui64 frag"
+	  " hashlimit hbh helper hl icmp icmp6 ipcomp iprange ipv6header ipvs l2tp"
+	  " length limit mac mark mh multiport nfacct osf owner physdev pkttype"
+	  " policy quota rateest realm recent rpfilter rt sctp set srh state"
+	  " statistic string tcp tcpmss time tos ttl u32 udp udplite " },
 	{ CH_MARK, false, " socket " },
 	{ CH_ALL, false, NULL },
 };

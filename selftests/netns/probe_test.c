@@ -113,7 +113,8 @@ int main(void)
 	}
 	sock[0] = socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
 	sock[1] = socket(AF_INET6, SOCK_RAW, IPPROTO_RAW);
-	if (system("ip link set lo up; iptables-legacy -L -n >/dev/null && ip6tables-legacy -L -n >/dev/null")) {
+	if (system("ip link set lo up; iptables-legacy -L -n >/dev/null &&"
+		   "ip6tables-legacy -L -n >/dev/null")) {
 		tap_skip("probe", "the kernel has no ip_tables");
 		return tap_done();
 	}
