@@ -1,10 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What differs from kernel version to kernel version: 6.1 and later. */
+/* What differs from kernel version to kernel version: 6.1 and later; with compat.c. */
 #ifndef XTJIT_COMPAT_H
 #define XTJIT_COMPAT_H
 
 #include <linux/netfilter/x_tables.h>
 #include <linux/slab.h>
+#include <linux/version.h>
+
+/* compat.c. 0 or a negative errno. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+#define COMPAT_ICMP
+int compat_init(void);
+void compat_exit(void);
+#else
+static inline int compat_init(void)
+{
+	return 0;
+}
+
+static inline void compat_exit(void)
+{
+}
+#endif
 
 /*
  * A table of x_tables without hooks of its own; unregistering it frees it with

@@ -28,6 +28,7 @@ struct xtjit_request {
 	struct list_head list;		/* while not R_ENDED */
 	refcount_t refs;
 	enum request_state state;
+	bool owner;			/* as XTJIT_REQ_OWNER */
 	bool sealed;			/* its ruleset is in force, or about to be */
 	u8 reads;
 	int status;
@@ -64,6 +65,7 @@ struct xtjit_request *xtjit_request_new(struct net *net, u16 op, u32 optname, u8
 	init_completion(&r->done);
 	INIT_LIST_HEAD(&r->list);
 	r->net = get_net(net);
+	r->owner = current_user_ns() == net->user_ns;
 	r->req = (struct xtjit_req){
 		.magic = XTJIT_MAGIC, .version = XTJIT_VERSION, .op = op,
 		.id = get_random_u64() ?: 1, .optname = optname, .family = family,
@@ -286,7 +288,8 @@ static ssize_t take_request(char __user *buf)
 	if (!r)
 		return 0;
 	out.req = r->req;
-	out.initial_user = of_initial_user(r->net);
+	out.flags = (of_initial_user(r->net) ? XTJIT_REQ_INITIAL : 0) |
+		    (r->owner ? XTJIT_REQ_OWNER : 0);
 	out.netns = netns_fd(r->net);
 	if (out.netns < 0)
 		return out.netns;

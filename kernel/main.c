@@ -46,9 +46,12 @@ static int __init xtjit_init(void)
 	ret = xtjit_sockopt_init();
 	if (ret)
 		return ret;
-	ret = register_module_notifier(&module_notifier);
+	ret = compat_init();
 	if (ret)
 		goto err_sockopt;
+	ret = register_module_notifier(&module_notifier);
+	if (ret)
+		goto err_compat;
 	ret = xtjit_table_init();
 	if (ret)
 		goto err_notifier;
@@ -62,6 +65,8 @@ err_table:
 	xtjit_table_exit();
 err_notifier:
 	unregister_module_notifier(&module_notifier);
+err_compat:
+	compat_exit();
 err_sockopt:
 	xtjit_sockopt_exit();
 	return ret;
@@ -73,6 +78,7 @@ static void __exit xtjit_exit(void)
 	xtjit_dev_exit();
 	xtjit_table_exit();
 	unregister_module_notifier(&module_notifier);
+	compat_exit();
 }
 
 module_init(xtjit_init);

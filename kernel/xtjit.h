@@ -8,6 +8,7 @@
  *	table.c		a namespace's tables; one switch from ruleset to ruleset
  *	hook.c		the packet's way: hooks, the program, native slots
  *	native.c	matches and targets of x_tables with a rule's own data
+ *	compat.c	what ip_tables of older kernels has besides
  *
  * Locks: xtjit_tables_lock (table.c) is taken before the device's (dev.c);
  * neither is taken on a packet's way.

@@ -40,10 +40,15 @@
 
 #define XTJIT_DEV	"/dev/xtjit"
 
+/* The network namespace belongs to the initial user namespace. */
+#define XTJIT_REQ_INITIAL	1u
+/* The caller is of the user namespace that the network namespace belongs to. */
+#define XTJIT_REQ_OWNER		2u
+
 struct xtjit_dev_req {
 	struct xtjit_req req;
 	__s32 netns;		/* an fd */
-	__u32 initial_user;	/* 1: the namespace belongs to the initial user namespace */
+	__u32 flags;		/* XTJIT_REQ_* */
 };
 
 /* Pointers are user addresses, as __u64. */
@@ -122,7 +127,7 @@ struct xtjit_table_id {
 struct xtjit_netns {
 	__u64 cookie;		/* SO_NETNS_COOKIE */
 	__s32 netns;		/* out: a new fd (O_CLOEXEC) */
-	__u32 initial_user;	/* out: as in struct xtjit_dev_req */
+	__u32 initial_user;	/* out: 1: as XTJIT_REQ_INITIAL */
 };
 
 #define XTJIT_PAYLOAD	_IOW('x', 1, struct xtjit_payload)

@@ -20,6 +20,7 @@ struct call {
 	__u64 cookie;		/* the namespace's */
 	bool device;		/* it came from the module, which knows its id */
 	bool foreign;		/* the namespace belongs to another user namespace than the first */
+	bool owner;		/* with device: who asks is of that user namespace */
 	void *out;		/* malloc()ed, or NULL */
 	size_t out_len;
 	struct xt_err err;	/* its text is the reply's note */

@@ -62,7 +62,7 @@ static int check_users(struct call *c, const struct xt_family *f, const struct x
 		       const void *entries)
 {
 	struct xt_ruleset rs;
-	int of = module_is_open() ? 1 : users_has(c->peer), ret;
+	int of = c->device ? c->owner : users_has(c->peer), ret;
 	bool named;
 
 	if (of == 1)
@@ -79,6 +79,18 @@ static int check_users(struct call *c, const struct xt_family *f, const struct x
 	return named ? -EINVAL : 0;
 }
 
+/* do_replace() looks at the rules before it looks for the table. */
+static int check_rules(struct call *c, const struct xt_family *f, const struct xt_replace_hdr *h,
+		       const void *entries)
+{
+	struct xt_ruleset rs;
+	int ret = xt_ruleset_decode(&rs, f, h, entries, &c->err);
+
+	if (!ret)
+		xt_ruleset_free(&rs);
+	return ret;
+}
+
 static int set_replace(struct call *c, const struct xt_family *f)
 {
 	struct xt_replace_hdr h;
@@ -91,6 +103,8 @@ static int set_replace(struct call *c, const struct xt_family *f)
 		ret = check_users(c, f, &h, entries);
 	if (!ret)
 		ret = find_table(c, f, &t);
+	if (ret == -ENOENT)
+		ret = check_rules(c, f, &h, entries) ?: ret;
 	if (!ret)
 		ret = table_replace(t, c);
 	if (!ret)

@@ -129,6 +129,17 @@ int table_meet(struct table *t, struct call *c)
  * The socket options
  */
 
+/* As translate_table() leaves them, whatever was set for hooks that the table has not. */
+static void show_hooks(struct ipt_getinfo *info, const struct xt_replace_hdr *h)
+{
+	for (int i = 0; i < NF_INET_NUMHOOKS; i++) {
+		bool valid = h->valid_hooks & 1u << i;
+
+		info->hook_entry[i] = valid ? h->hook_entry[i] : ~0u;
+		info->underflow[i] = valid ? h->underflow[i] : ~0u;
+	}
+}
+
 int table_get_info(struct table *t, struct call *c)
 {
 	struct ipt_getinfo *info;
@@ -140,8 +151,7 @@ int table_get_info(struct table *t, struct call *c)
 		return -ENOMEM;
 	strcpy(info->name, t->row->name);
 	info->valid_hooks = t->cur->h.valid_hooks;
-	memcpy(info->hook_entry, t->cur->h.hook_entry, sizeof(info->hook_entry));
-	memcpy(info->underflow, t->cur->h.underflow, sizeof(info->underflow));
+	show_hooks(info, &t->cur->h);
 	info->num_entries = t->cur->ncounters;
 	info->size = t->cur->h.size;
 	return 0;

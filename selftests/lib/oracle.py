@@ -9,6 +9,10 @@ import pickle
 import sys
 
 
+def in_use():
+    return 'XTJIT_ORACLE' in os.environ
+
+
 def _path(key):
     name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:24]

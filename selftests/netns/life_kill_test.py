@@ -28,6 +28,7 @@ COMMIT
 '''
 UPDATES = int(os.environ.get('XTJIT_UPDATES', '500'))
 PPS = int(os.environ.get('XTJIT_PPS', '10000'))
+PAUSES = [float(s) for s in os.environ.get('XTJIT_PAUSES', '0.01,0.3').split(',')]	# of the killer
 
 
 class Killer(threading.Thread):
@@ -38,7 +39,7 @@ class Killer(threading.Thread):
         self.impl, self.rnd, self.done, self.kills = impl, rnd, threading.Event(), 0
 
     def run(self):
-        while not self.done.wait(self.rnd.uniform(0.01, 0.3)):
+        while not self.done.wait(self.rnd.uniform(*PAUSES)):
             self.kills += bool(self.impl.kill(signal.SIGKILL))
 
     def stop(self):

@@ -30,7 +30,7 @@ from netns import Netns, run
 from router import Router
 
 # kernel/xtjit_dev.h
-REQUEST = struct.Struct('=IHHQIBBBBIIQiI')	# struct xtjit_req, netns, initial_user
+REQUEST = struct.Struct('=IHHQIBBBBIIQiI')	# struct xtjit_req, netns, flags
 PAYLOAD, REPLY = struct.Struct('=QQQ'), struct.Struct('=QQQQIi')
 COMMIT = struct.Struct('=QQQQIIiiIIB7x32s')
 TABLE = struct.Struct('=iB3x32sQ')
