@@ -287,7 +287,7 @@ static void probe_best(struct lookup *l, const struct cl_family *f, const struct
 static void bisect(struct lookup *l, const struct cl_family *f, int lo, int hi, __u32 end)
 {
 	struct emit *e = &l->g->e;
-	int mid = lo + (hi - lo) / 2;
+	int mid = cl_middle(f, lo, hi);
 	__u32 miss;
 
 	if (lo > hi)
