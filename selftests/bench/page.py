@@ -7,7 +7,9 @@ peer named in of), or a note that says why there is no value.
 """
 import csv
 import html
+import math
 import os
+import re
 import subprocess
 
 FIELDS = ('part', 'shape', 'n', 'what', 'peer', 'value', 'unit', 'ratio', 'of', 'note')
@@ -20,7 +22,11 @@ COLOURS = {'xtjit': '#c03020', 'xtjit early=off': '#e0a030', 'ip_tables filter':
 
 
 def number(x):
-    return f'{x:.{max(0, 2 - len(str(int(abs(x)))) + 1)}f}'
+    """Three digits; two below 0.1."""
+    if not x:
+        return '0'
+    size = math.floor(math.log10(abs(x)))
+    return f'{x:.{max(0, min(2 - size, 2)) if size >= -1 else 1 - size}f}'
 
 
 def cell(row):
@@ -30,7 +36,7 @@ def cell(row):
     if 'value' not in row:
         return '-'
     text = number(row['value'])
-    return f"{text} ({row['ratio']:.{3 if row['ratio'] < 0.1 else 2}f})" if 'ratio' in row else text
+    return f"{text} ({number(row['ratio'])})" if 'ratio' in row else text
 
 
 def tables(rows):
@@ -87,12 +93,14 @@ def series(rows, part, shape, what, value='value'):
     return out
 
 
-def gnuplot(title, ylabel, lines, logy=True, size=(560, 360)):
+def gnuplot(title, ylabel, lines, logy=True, size=(640, 360)):
     """A plot over the number of rules as SVG text. @lines: as series() gives them."""
     names = list(lines)
-    script = [f'set terminal svg size {size[0]},{size[1]} font "sans-serif,11"',
+    script = [f'set terminal svg size {size[0]},{size[1]} font "sans-serif,11" noenhanced '
+              'background rgb "white"',
               f'set title "{title}"', f'set ylabel "{ylabel}"', 'set xlabel "rules"',
-              'set logscale x', 'set format x "%.0s%c"', 'set key outside right',
+              'set logscale x', 'set format x "%.0s%c"', 'unset mxtics', 'unset mytics',
+              'set key outside right Left reverse samplen 1.5 width -5',
               'set grid', 'set logscale y' if logy else 'set yrange [0:*]']
     plots = []
     for i, name in enumerate(names):
@@ -104,12 +112,20 @@ def gnuplot(title, ylabel, lines, logy=True, size=(560, 360)):
     r = subprocess.run(['gnuplot'], input='\n'.join(script), capture_output=True, text=True)
     if r.returncode or '<svg' not in r.stdout:
         raise RuntimeError(f'gnuplot: {r.stderr[:400]}')
-    return r.stdout
+    return re.sub(r'\n\s*', '\n', r.stdout)
+
+
+def overview(rows):
+    """Lines of the plot that says most: what is dropped, of the limit."""
+    wanted = [('xtjit', 'source'), ('xtjit', 'port'), ('xtjit', 'mixed'), ('nft sets', 'source'),
+              ('ipset', 'source'), ('ip_tables filter', 'source'), ('nft', 'source')]
+    found = {(p, s): series(rows, 'rate', s, 'drop', 'ratio').get(p) for p, s in wanted}
+    return {f'{p}: {s}': x for (p, s), x in found.items() if x}
 
 
 def plots(rows):
     """{name: SVG text}"""
-    wanted = []
+    wanted = [('overview', 'packets dropped per second', 'of the XDP limit', overview(rows))]
     titles = {r['shape']: r.get('title') for r in rows if r['part'] == 'rate'}
     for shape, title in titles.items():
         wanted += [(f'drop-{shape}', f'dropped: {title}', 'of the limit',

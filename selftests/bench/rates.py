@@ -160,11 +160,11 @@ def outgrown(plan, shape, last):
     out, growth = {}, shape.n / last.shape.n
     for p, why in last.left.items():
         if p.kind not in shape.why:
-            out[p] = why + f' (at {last.shape.n:,})' if ' (at ' not in why else why
+            out[p] = why if ' at ' in why else f'{why} at {last.shape.n:,} already'
     for p, took in last.loads.items():
-        if (statistics.median(took) - 0.1) * growth > 1.5 * plan.load_limit:
-            out[p] = (f'loading would take more than {plan.load_limit:g} s '
-                      f'({statistics.median(took):.1f} s at {last.shape.n:,})')
+        if (min(took) - 0.1) * growth > 1.5 * plan.load_limit:
+            out[p] = (f'loading would take more than {plan.load_limit:g} s: it takes '
+                      f'{min(took):.1f} s at {last.shape.n:,}')
     return out
 
 
