@@ -64,6 +64,12 @@ static void context(struct cg *g)
 static void from_context(struct cg *g)
 {
 	context(g);
+	if (kfeat()->casts) {		/* it has a type, and so has what it leads to */
+		tload(g, U64, R8, R8, "xdp_buff", "rxq");
+		tload(g, U64, R9, R8, "xdp_rxq_info", "dev");
+		tload(g, U64, R8, R9, "net_device", "dev_addr");
+		return;
+	}
 	kload_member(g, U64, R8, R8, "xdp_buff", "rxq");
 	kload_member(g, U64, R9, R8, "xdp_rxq_info", "dev");
 	kload_member(g, U64, R8, R9, "net_device", "dev_addr");

@@ -21,6 +21,7 @@ struct lookup {
 	const struct ir_group *gr;
 	int map;
 	short best, from;	/* slots */
+	bool recorded;		/* dispatch, early: all rules alike, before they part */
 };
 
 short cg_best(const struct cg *g, const struct cg_table *t, const struct ir_group *gr)
@@ -287,7 +288,7 @@ static void probe_best(struct lookup *l, const struct cl_family *f, const struct
 static void bisect(struct lookup *l, const struct cl_family *f, int lo, int hi, __u32 end)
 {
 	struct emit *e = &l->g->e;
-	int mid = lo + (hi - lo) / 2;
+	int mid = cl_middle(f, lo, hi);
 	__u32 miss;
 
 	if (lo > hi)
@@ -649,11 +650,25 @@ static void native(struct lookup *l, __u32 group, const struct cl_act *a)
 	cg_native_yield(l->g, a->on ? l->t->relook[group] : l->t->behind[group], R1);
 }
 
+/* In the early stage: the rule is remembered, whatever comes of it. */
+static bool recorded(const struct cl_act *a)
+{
+	return a->action != IR_A_DROP && !cg_leaves_early(a->action);
+}
+
+static bool all_recorded(const struct ir_group *gr)
+{
+	for (__u32 i = CL_HOTDROP + 1; i < gr->nacts; i++)
+		if (!recorded(&gr->acts[i]))
+			return false;
+	return true;
+}
+
 static void leaf(struct lookup *l, int table, __u32 ci, __u32 group, const struct cl_act *a)
 {
 	struct cg *g = l->g;
 
-	if (g->fl->early) {
+	if (g->fl->early && !l->recorded) {
 		if (a->action == IR_A_DROP) {
 			cg_early_drop_r3(g, table);
 			return;
@@ -720,15 +735,19 @@ void cg_dispatch(struct cg *g, int table, __u32 ci, __u32 group)
 	struct cg_table *t = &g->tabs[table];
 	const struct ir_group *gr = &t->ir->groups[group];
 	struct emit *e = &g->e;
-	__u32 none = new_label(e), drop = new_label(e);
+	__u32 none = new_label(e), some = new_label(e), fine = new_label(e);
 	struct lookup l;
 
 	lookup_init(&l, g, t, gr);
 	ld(e, U32, R3, R6, l.best);
-	jmpi32(e, BPF_JEQ, R3, -1, none);
+	jmpi32(e, BPF_JNE, R3, -1, some);
+	ja(e, none);			/* the tree may be longer than a conditional jump */
+	place(e, some);
 	mov(e, R4, R3);
 	alui(e, BPF_AND, R4, 0xff);
-	jmpi(e, BPF_JEQ, R4, CL_HOTDROP, drop);
+	jmpi(e, BPF_JNE, R4, CL_HOTDROP, fine);
+	cg_zero(g);
+	place(e, fine);
 	alui(e, BPF_RSH, R3, 8);
 	if (gr->resumes) {
 		mov(e, R1, R3);
@@ -740,9 +759,10 @@ void cg_dispatch(struct cg *g, int table, __u32 ci, __u32 group)
 		count(g, t);
 	if (gr->nacts > CL_INDIRECT)
 		indirect(&l);
+	l.recorded = g->fl->early && all_recorded(gr);
+	if (l.recorded)
+		cg_early_record_r3(g, table);
 	tree(&l, table, ci, group, 1, gr->nacts - 1);
-	place(e, drop);
-	cg_zero(g);
 	if (t->behind[group])
 		place(e, t->behind[group]);
 	place(e, none);

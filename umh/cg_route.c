@@ -24,28 +24,32 @@ static __u64 be(const __u8 *p, int n)
 	return v;
 }
 
+static void if_local6(struct cg *g, int field, const __u8 *a, __u32 yes)
+{
+	struct emit *e = &g->e;
+	__u32 no = new_label(e);
+
+	ld(e, U64, R1, R6, field);
+	ldimm64(e, R2, be(a, 8));
+	jmp(e, BPF_JNE, R1, R2, no);
+	ld(e, U64, R1, R6, field + 8);
+	ldimm64(e, R2, be(a + 8, 8));
+	jmp(e, BPF_JEQ, R1, R2, yes);
+	place(e, no);
+}
+
 /* Goes to @yes if the source (or destination) is one of the namespace's own addresses. */
 static void if_local(struct cg *g, bool source, __u32 yes)
 {
-	struct emit *e = &g->e;
-
+	if (!cg_v6(g))
+		ld(&g->e, U32, R1, R6, g->field[source ? IR_SADDR : IR_DADDR]);
 	for (__u32 i = 0; i < g->facts->nlocal; i++) {
 		const __u8 *a = g->facts->local[i];
-		__u32 no = new_label(e);
 
-		if (!cg_v6(g)) {
-			ld(e, U32, R1, R6, g->field[source ? IR_SADDR : IR_DADDR]);
-			jmpi32(e, BPF_JNE, R1, be(a, 4), no);
-		} else {
-			for (int h = 0; h < 16; h += 8) {
-				ld(e, U64, R1, R6,
-				   g->field6[source ? IR6_SADDR : IR6_DADDR] + h);
-				ldimm64(e, R2, be(a + h, 8));
-				jmp(e, BPF_JNE, R1, R2, no);
-			}
-		}
-		ja(e, yes);
-		place(e, no);
+		if (cg_v6(g))
+			if_local6(g, g->field6[source ? IR6_SADDR : IR6_DADDR], a, yes);
+		else
+			jmpi32(&g->e, BPF_JEQ, R1, be(a, 4), yes);
 	}
 }
 

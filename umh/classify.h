@@ -31,7 +31,9 @@
  * share are made once (cg_lookup.c).  A family has one hash table for each
  * length of its varying field, searched by bisection of the lengths: to find
  * an entry sends to the longer ones, to find none to the shorter ones; markers
- * lead to entries that would be missed.  An entry knows the first rule of all
+ * lead to entries that would be missed.  The search begins with the shortest
+ * length at which few of all possible keys are there, so that a packet that is
+ * in none of the family's is mostly told by one table.  An entry knows the first rule of all
  * that match its key, those of shorter prefixes too, so that the last entry
  * found has the answer.  A family of one length is one hash table.
  *
@@ -106,9 +108,15 @@ struct cl_family {
 	int depth;		/* entries are lists of up to so many; 0: values */
 	__u32 first;		/* smallest value; nwords 0: the only one */
 	__u32 nrules, nmarkers;
-	int ntables;
-	struct cl_table *tables;	/* by length */
+	int ntables, root;
+	struct cl_table *tables;	/* by length; the search begins with root */
 };
+
+/* The table that the search among those from @lo to @hi begins with. */
+static inline int cl_middle(const struct cl_family *f, int lo, int hi)
+{
+	return !lo && hi == f->ntables - 1 ? f->root : lo + (hi - lo) / 2;
+}
 
 /* One thing that members do. */
 struct cl_act {

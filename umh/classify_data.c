@@ -11,6 +11,7 @@
 #include "classify_priv.h"
 
 #define SEEDS 64	/* attempts at a perfect hash */
+#define SPARSE 2	/* log2 of possible keys to those that are there */
 
 __u64 cl_image_add(struct cl_image *im, size_t size)
 {
@@ -246,6 +247,33 @@ static void find_lengths(struct work *w, struct ir_arena *a, const struct cl_ite
 		}
 }
 
+/* Bits that tell keys of this length from each other. */
+static int key_bits(const struct work *w, int level)
+{
+	int n = 0;
+
+	for (int k = 0; k < w->f->nwords; k++)
+		n += __builtin_popcountll(w->mask[level][k]);
+	return n;
+}
+
+/* See cl_middle(). */
+static void find_root(struct work *w)
+{
+	struct cl_family *f = w->f;
+	int middle = (f->ntables - 1) / 2;
+	__u32 longer = w->n;	/* keys of this length, with the longer ones cut to it, at most */
+
+	for (f->root = 0; f->root < middle; f->root++) {
+		int bits = key_bits(w, f->root);
+
+		if (bits >= 32 || longer < 1u << bits >> SPARSE)
+			return;
+		for (__u32 i = 0; i < w->n; i++)
+			longer -= w->e[i].level == f->root;
+	}
+}
+
 /* Where bisection must go right to get to an entry, it must find something. */
 static void add_markers(struct work *w)
 {
@@ -255,7 +283,7 @@ static void add_markers(struct work *w)
 		int lo = 0, hi = w->f->ntables - 1, level = w->e[i].level;
 
 		for (;;) {
-			int mid = lo + (hi - lo) / 2;
+			int mid = cl_middle(w->f, lo, hi);
 			__u64 word[PHASH_WORDS];
 
 			if (mid == level)
@@ -428,6 +456,7 @@ int cl_family_build(const struct ir_table *t, struct ir_arena *a, struct cl_fami
 	for (__u32 i = 0; i < it->n; i++)
 		append(&w, entry(&w, it->it[i].word, level_of(f, it->it[i].len)),
 		       it->it[i].value);
+	find_root(&w);
 	if (f->ntables > 1) {
 		add_markers(&w);
 		inherit(&w);

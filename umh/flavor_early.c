@@ -75,12 +75,10 @@ static void checksum(struct cg *g, __u32 up)
 		ld(e, U32, R4, R7, ETH_HLEN + off);
 		alu(e, BPF_ADD, R3, R4);
 	}
-	for (int i = 0; i < 2; i++) {		/* 32 bits at a time, then 16 */
-		mov(e, R4, R3);
-		alui(e, BPF_RSH, R4, 32);
-		alui32(e, BPF_ADD, R3, 0);
-		alu(e, BPF_ADD, R3, R4);
-	}
+	mov(e, R4, R3);			/* to 33 bits, then 17, then 16 */
+	alui(e, BPF_RSH, R4, 32);
+	alui32(e, BPF_ADD, R3, 0);
+	alu(e, BPF_ADD, R3, R4);
 	for (int i = 0; i < 2; i++) {
 		mov(e, R4, R3);
 		alui(e, BPF_RSH, R4, 16);

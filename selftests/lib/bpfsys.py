@@ -8,7 +8,9 @@ import struct
 from netns import libc
 
 SYS_bpf = 321			# x86-64
-PROG_LOAD, PROG_TEST_RUN, LINK_CREATE = 5, 10, 28
+MAP_CREATE, PROG_LOAD, PROG_TEST_RUN, LINK_CREATE = 0, 5, 10, 28
+OBJ_GET_INFO_BY_FD = 15
+MAP_ARRAY, F_MMAPABLE = 2, 1 << 10
 TYPE_SCHED_CLS, TYPE_XDP, ATTACH_XDP, ATTACH_TCX_EGRESS = 3, 6, 37, 47
 DRV_MODE, LIVE_FRAMES = 1 << 2, 1 << 1
 XDP_DROP, XDP_PASS = 1, 2
@@ -35,6 +37,16 @@ def load(kind, code):
     attr = struct.pack('<IIQQ', kind, len(code) // 8, ctypes.addressof(insns),
                        ctypes.addressof(text))
     return bpf(PROG_LOAD, attr.ljust(72, b'\0'))
+
+
+def map_create(kind, key, value, entries, flags=0):
+    """@key, @value: sizes in bytes."""
+    return bpf(MAP_CREATE, struct.pack('<IIIII', kind, key, value, entries, flags).ljust(72, b'\0'))
+
+
+def map_value(reg, fd, off):
+    """Two instructions: @reg = the address of byte @off of an array's only value."""
+    return insn(0x18, reg, 2, imm=fd) + insn(0, imm=off)
 
 
 def verdict_program(verdict):
@@ -77,6 +89,12 @@ def send(prog, frame, count):
     bpf(PROG_TEST_RUN, struct.pack('<IIIIQQIIIIQQIII', prog, 0, len(frame), 0,
                                    ctypes.addressof(data), 0, count, 0, 0, 0, 0, 0,
                                    LIVE_FRAMES, 0, 0).ljust(80, b'\0'))
+
+
+def object_info(fd, buf):
+    """Fills the bytearray @buf with what the kernel tells of a program or map."""
+    c = (ctypes.c_char * len(buf)).from_buffer(buf)
+    bpf(OBJ_GET_INFO_BY_FD, struct.pack('<IIQ', fd, len(buf), ctypes.addressof(c)))
 
 
 def next_id(cmd, attr):

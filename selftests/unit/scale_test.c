@@ -6,6 +6,7 @@
  */
 #include <time.h>
 
+#include "classify.h"
 #include "flavor_hook.h"
 #include "tap.h"
 
@@ -19,7 +20,7 @@ static const char *const way_name[WAYS] = { "netfilter", "module", "module, old 
 
 /* One table, in all its forms; early is run by XDP. */
 struct large {
-	struct ir_table ir;
+	struct ir_table ir, groups;
 	struct table_maps maps;
 	int exact, early;
 	double seconds;		/* the slower one of both */
@@ -34,16 +35,18 @@ static double now(void)
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-/* Compiles the table in @text, which is freed.  What did not load is negative. */
-static void large_load(struct large *l, char *text)
+/* Compiles the table in @text, which is freed, in groups or as it is.  What did not load is negative. */
+static void load_as(struct large *l, char *text, bool grouped)
 {
 	const struct compile_env env = { .ring = net.ring, .self = net.self, .l3off = HOOK_L3 };
 	struct early_facts facts = { .nlocal = 2, .local = local_ip };
-	struct early_table t = { .ir = &l->ir, .maps = &l->maps };
+	const struct ir_table *ir = grouped ? &l->groups : &l->ir;
+	struct early_table t = { .ir = ir, .maps = &l->maps };
 	double start;
 
 	*l = (struct large){ .exact = -1, .early = -1, .maps = { -1, -1, 0 } };
-	if (parse_ir(text, &l->ir, &l->err) || table_maps_create(&l->maps, &l->ir, &l->err)) {
+	if (parse_ir(text, &l->ir, &l->err) || table_maps_create(&l->maps, &l->ir, &l->err) ||
+	    (grouped && classify(&l->ir, &cl_limits_default, &l->groups, &l->err))) {
 		tap_diag("%s", l->err.text);
 		free(text);
 		return;
@@ -51,13 +54,18 @@ static void large_load(struct large *l, char *text)
 	free(text);
 	old_kernel(way == MODULE_OLD);
 	start = now();
-	l->exact = (way == NETFILTER ? compile_exact : compile_hook)(&l->ir, &l->maps, &env, &l->err);
+	l->exact = (way == NETFILTER ? compile_exact : compile_hook)(ir, &l->maps, &env, &l->err);
 	l->seconds = now() - start;
 	start = now();
 	l->early = compile_early(EARLY_XDP, l->ir.family, &t, 1, &facts, &env, &l->err);
 	if (now() - start > l->seconds)
 		l->seconds = now() - start;
 	old_kernel(false);
+}
+
+static void large_load(struct large *l, char *text)
+{
+	load_as(l, text, false);
 }
 
 static void large_free(struct large *l)
@@ -67,6 +75,8 @@ static void large_free(struct large *l)
 	if (l->early >= 0)
 		close(l->early);
 	table_maps_close(&l->maps);
+	if (l->groups.arena)
+		classify_free(&l->groups);
 	if (l->ir.arena)
 		ir_table_free(&l->ir);
 }
@@ -237,6 +247,35 @@ static void test_drops(int n)
 	large_free(&l);
 }
 
+/* Rules that jump by address, each to a chain of its own: a dispatch; all drops are early. */
+static void test_dispatch(int n)
+{
+	struct large l;
+	char *text, name[64], words[64];
+	FILE *f = begin(&text, 2 * n + 1);
+	bool ok = true;
+
+	fprintf(f, "chain INPUT hook 1\n");
+	for (int i = 0; i < n; i++)
+		fprintf(f, " %d: saddr == 20.%d.%d.7 -> jump %d\n", i, i / 256, i % 256, i + 1);
+	fprintf(f, " %d: -> accept\n", n);
+	for (int i = 0; i < n; i++)
+		fprintf(f, "chain c%d\n %d: ttl == 9 -> drop\n", i, n + 1 + i);
+	fclose(f);
+	load_as(&l, text, true);
+	snprintf(name, sizeof(name), "dispatch to %d chains", n);
+	if (loaded(&l, name)) {
+		for (int i = 0; ok && i < n; i += n / 20) {
+			snprintf(words, sizeof(words), "udp saddr 20.%d.%d.7", i / 256, i % 256);
+			ok &= check(&l, words, NF_ACCEPT, 2, i);
+			strcat(words, " ttl 9");
+			ok &= check(&l, words, NF_DROP, 2, i) && send_one(&l, true, words).early;
+		}
+		tap_ok(ok && check(&l, "udp", NF_ACCEPT, 1, n), "%s: count", name);
+	}
+	large_free(&l);
+}
+
 /* Pages end in all places: in user chains, in chains with several callers, at policies. */
 static void test_pages(int n)
 {
@@ -371,6 +410,7 @@ int main(void)
 		test_count_and_go_on(10000);
 		test_one_callee(10000);
 		test_drops(20000);
+		test_dispatch(5000);
 	}
 	return tap_done();
 }
