@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "early.h"
+#include "grace.h"
 #include "helper.h"
 #include "journal.h"
 #include "kernel_xt.h"

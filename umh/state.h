@@ -4,6 +4,7 @@
  * is named after the helper's socket; or "module", of whoever has the module.
  *
  *   ROOT/ring, ROOT/self            what all programs share
+ *   ROOT/grace                      see grace.h
  *   ROOT/COOKIE/                    a network namespace
  *     space                         its settings
  *     early-xdp, early-tc           slots of the early programs

@@ -8,6 +8,7 @@
 #include "backend.h"
 #include "bounds.h"
 #include "early.h"
+#include "grace.h"
 #include "helper.h"
 #include "kernel_xt.h"
 #include "owner.h"
