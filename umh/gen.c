@@ -69,7 +69,7 @@ static struct base_copy *base_valid(const struct gen *g)
 	return base_copy(g, __atomic_load_n(&h->valid, __ATOMIC_ACQUIRE) & 1);
 }
 
-static struct gen *gen_new(void)
+struct gen *gen_new(void)
 {
 	struct gen *g = calloc(1, sizeof(*g));
 
@@ -81,13 +81,29 @@ static struct gen *gen_new(void)
 	return g;
 }
 
+void gen_origin_put(struct gen_origin *o)
+{
+	if (--o->refs)
+		return;
+	classify_free(&o->grouped);
+	ir_table_free(&o->ir);
+	free(o);
+}
+
 void gen_strip(struct gen *g)
 {
 	if (!g->decoded)
 		return;
-	classify_free(&g->grouped);
-	ir_table_free(&g->ir);
+	if (g->edited || !g->origin)
+		classify_free(&g->grouped);
+	if (g->origin)
+		gen_origin_put(g->origin);
+	else
+		ir_table_free(&g->ir);
+	g->origin = NULL;
 	xt_ruleset_free(&g->rs);
+	free(g->offsets);
+	g->offsets = NULL;
 	g->decoded = false;
 }
 
@@ -146,6 +162,7 @@ static int decode(struct gen *g, const struct xt_family *f, const struct xt_repl
 	g->decoded = true;
 	if (ir_check(&g->ir, err) || passes_exact(&g->ir, err))
 		return -EOPNOTSUPP;
+	ir_needs(&g->ir, &g->needs);
 	return classify(&g->ir, cl_limits(), &g->grouped, err);
 }
 
@@ -233,7 +250,8 @@ static int resets_and_nat(const struct gen *g, struct xt_err *err)
 /* Whatever the verifier or a map says: the ruleset was right, so the kernel can have it. */
 enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err)
 {
-	int ret = resets_and_nat(g, err);
+	/* what an edit adds sends no reset */
+	int ret = g->edited ? 0 : resets_and_nat(g, err);
 
 	if (!ret)
 		ret = load(g, netns, err);
@@ -383,6 +401,8 @@ bool gen_is_empty(const struct gen *g)
 {
 	const struct xt_ruleset *rs = &g->rs;
 
+	if (g->edited)		/* it has groups */
+		return false;
 	for (__u32 i = 0; i < rs->nchains; i++)
 		if (rs->chains[i].hook < 0 || rs->chains[i].count != 1 ||
 		    rs->rules[rs->chains[i].first].verdict != XT_V_ACCEPT)
@@ -424,7 +444,26 @@ void gen_add(struct gen *g, __u64 id, const struct xt_counters *add)
 
 bool gen_nat_conflict(const struct gen *g, struct xt_err *err)
 {
-	return g->decoded && resets_and_nat(g, err);
+	struct gen *now;
+	bool ret;
+
+	if (!g->decoded || !g->edited)
+		return g->decoded && resets_and_nat(g, err);
+	now = gen_reread(g, err);
+	ret = !now || resets_and_nat(now, err);
+	gen_close(now);
+	return ret;
+}
+
+struct gen *gen_reread(const struct gen *g, struct xt_err *err)
+{
+	struct gen *now = NULL;
+
+	if (!g->decoded)
+		xt_fail(err, -ENODATA, "%s: its rules are not known", g->h.name);
+	else if (gen_decode(&now, g->rs.family, &g->h, g->rs.blob, err))
+		return NULL;
+	return now;
 }
 
 bool gen_added(const struct gen *g, __u64 id)

@@ -23,10 +23,19 @@ struct gen {
 	struct table_maps maps;
 	struct pmem live;	/* maps.counters */
 	struct pmem base;	/* see gen_add() */
-	bool decoded;		/* rs and ir are there */
+	bool decoded;		/* rs, ir and grouped are there */
 	struct xt_ruleset rs;
 	struct ir_table ir;	/* after the passes */
 	struct ir_table grouped;	/* the same in groups, which is what is compiled */
+	struct ir_needs needs;	/* of ir */
+	/*
+	 * Made by gen_edit(): rs has no rules, ir those of the ruleset that was
+	 * decoded last, with their numbers then.
+	 */
+	bool edited;
+	__u32 ndel, nadd;	/* entries that went and came */
+	struct gen_origin *origin;	/* what it shares with those it was made from, or that from it */
+	__u32 *offsets;		/* of rs.blob; NULL: not yet known */
 	char dir[PIN_DIR_MAX];
 };
 
@@ -40,6 +49,13 @@ enum gen_result { GEN_OK, GEN_REFUSED, GEN_UNCOMPILED };
 enum gen_result gen_decode(struct gen **out, const struct xt_family *f,
 			   const struct xt_replace_hdr *h, const void *entries,
 			   struct xt_err *err);
+
+/*
+ * The same, and compiled, from @old, if they differ so little that what is alike
+ * need not be done again (classify_edit()); GEN_UNCOMPILED if not.
+ */
+enum gen_result gen_edit(struct gen **out, struct gen *old, const struct xt_replace_hdr *h,
+			 const void *entries, __u64 netns);
 
 /* Compiles and loads what was decoded, into a program that nothing calls yet. */
 enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err);
@@ -61,6 +77,20 @@ void *gen_entries(const struct gen *g, struct pmem *m);
 void gen_shown(struct gen *g, const void *entries);
 /* No rules, no chains, policies ACCEPT. */
 bool gen_is_empty(const struct gen *g);
+
+/*
+ * A generation as decoded, of the same ruleset, and in no other use: for texts.
+ * NULL with @err; else the caller's to gen_close().
+ */
+struct gen *gen_reread(const struct gen *g, struct xt_err *err);
+
+/* For gen.c and gen_edit.c. */
+struct gen_origin {
+	unsigned int refs;
+	struct ir_table ir, grouped;
+};
+struct gen *gen_new(void);
+void gen_origin_put(struct gen_origin *o);
 
 /* Forgets the rules, keeps the counters: it is the previous one now. */
 void gen_strip(struct gen *g);

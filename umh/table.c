@@ -224,7 +224,7 @@ int table_install(struct table *t, struct gen *g, struct xt_err *err)
 	struct early_progs early;
 	int ret;
 
-	ret = space_conntrack(s, t->family, &g->ir, err);
+	ret = space_conntrack(s, t->family, g, err);
 	if (ret)
 		return ret;
 	ret = table_stage(t, g, err);
@@ -268,7 +268,7 @@ static enum gen_result compile(struct table *t, struct gen *g, struct xt_err *er
 {
 	enum gen_result res = gen_compile(g, t->space->cookie, err);
 
-	if (res == GEN_OK && space_conntrack(t->space, t->family, &g->ir, err))
+	if (res == GEN_OK && space_conntrack(t->space, t->family, g, err))
 		res = GEN_UNCOMPILED;
 	return res;
 }
@@ -283,7 +283,7 @@ int table_reply_counters(struct call *c, const struct gen *g)
 	return 0;
 }
 
-static int replace_xtjit(struct table *t, struct call *c, struct gen *g)
+static int replace_xtjit(struct table *t, struct call *c, struct gen *g, __u64 begin)
 {
 	int ret;
 
@@ -294,7 +294,10 @@ static int replace_xtjit(struct table *t, struct call *c, struct gen *g)
 		gen_drop(g);
 		return ret;
 	}
-	return table_reply_counters(c, t->prev);
+	helper.edits += g->edited;
+	ret = table_reply_counters(c, t->prev);
+	t->update_ns = now_ns() - begin;
+	return ret;
 }
 
 static int give(struct table *t, struct call *c, const struct xt_replace_hdr *h,
@@ -362,6 +365,7 @@ static int replace_kernel(struct table *t, struct call *c, const struct xt_repla
 
 int table_replace(struct table *t, struct call *c)
 {
+	__u64 begin = now_ns();
 	struct xt_replace_hdr h;
 	struct gen *g = NULL;
 	enum gen_result res;
@@ -380,6 +384,9 @@ int table_replace(struct table *t, struct call *c)
 		return ret;
 	if (table_is_kernel(t))
 		return replace_kernel(t, c, &h, entries);
+	if (h.num_counters == t->cur->ncounters && !t->space->w->foreign &&
+	    gen_edit(&g, t->cur, &h, entries, t->space->cookie) == GEN_OK)
+		return replace_xtjit(t, c, g, begin);
 	res = gen_decode(&g, t->family, &h, entries, &c->err);
 	if (res == GEN_REFUSED)
 		return as_the_kernel(c, c->err.err);
@@ -390,7 +397,7 @@ int table_replace(struct table *t, struct call *c)
 	else if (res == GEN_OK)
 		res = compile(t, g, &c->err);
 	if (!ret && res == GEN_OK)
-		return replace_xtjit(t, c, g);
+		return replace_xtjit(t, c, g, begin);
 	gen_close(g);
 	if (ret)
 		return ret;

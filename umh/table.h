@@ -50,6 +50,7 @@ struct table {
 	int slot, seen;		/* -1 until xtjit has had it */
 	int link[XT_HOOKS], prio[XT_HOOKS];
 	struct gen *cur, *prev;
+	__u64 update_ns;	/* what the last replacement took us; 0: none by this helper */
 };
 
 void table_init(struct table *t, struct space *s, const struct xt_family *f,

@@ -35,9 +35,10 @@ def port(i):
             '-j', 'DROP']
 
 
-def flat(rule, n):
+def flat(rule, n, turn=0):
+    """@n rules, others with each turn."""
     return ['*filter', ':INPUT ACCEPT [0:0]', ':FORWARD ACCEPT [0:0]', ':OUTPUT ACCEPT [0:0]',
-            *('-A INPUT ' + ' '.join(rule(i)) for i in range(n)), 'COMMIT']
+            *('-A INPUT ' + ' '.join(rule(i + turn * 200003)) for i in range(n)), 'COMMIT']
 
 
 def service(i, turn=0):
@@ -110,8 +111,9 @@ class Table:
         print(f'{name:40}{ms[0]:11.2f}{ms[1]:9.2f}{ms[1] / ms[0]:8.2f}{helper:9.2f}', flush=True)
 
     def restore(self, name, lines, rounds=3):
-        text = '\n'.join(lines) + '\n'
-        self.row(name, lambda n: (['iptables-legacy-restore'], text), rounds)
+        """@lines(round)"""
+        self.row(name, lambda n: (['iptables-legacy-restore'], '\n'.join(lines(n)) + '\n'),
+                 rounds)
 
 
 def ipt(*args):
@@ -119,7 +121,7 @@ def ipt(*args):
 
 
 def rules(t, name, rule, n):
-    t.restore(f'{name} {n}: restore', flat(rule, n))
+    t.restore(f'{name} {n}: restore', lambda k: flat(rule, n, 2 - k))
     base = n + 1
     t.row(f'{name} {n}: -A', lambda k: ipt('-A', 'INPUT', *rule(base + k)))
     t.row(f'{name} {n}: -D', lambda k: ipt('-D', 'INPUT', *rule(base + k)))
@@ -131,7 +133,7 @@ def rules(t, name, rule, n):
 
 
 def services(t):
-    t.restore(f'kube {SERVICES}: restore', kube(SERVICES))
+    t.restore(f'kube {SERVICES}: restore', lambda k: kube(SERVICES - k))
 
     def one(k):
         heads, lines = service(k * 37 % SERVICES, k + 1)
