@@ -154,11 +154,11 @@ bool xt_diff(const struct xt_family *f, const struct xt_replace_hdr *oh, const v
 	     const __u32 *at, const struct xt_replace_hdr *h, const void *blob, const __u32 *to,
 	     struct xt_diff *d);
 /*
- * The new table as xt_ruleset_decode() would keep it, made from @old and the
- * new entries in @blob, all of which can be reached as what was there; malloc()ed.
+ * Makes @out (to[n] bytes) the new table as xt_ruleset_decode() would keep it,
+ * from @old and the new entries in @blob, all of which can be reached as what was there.
  */
-void *xt_diff_apply(const struct xt_family *f, const struct xt_diff *d, const void *old,
-		    const __u32 *to, __u32 n, const void *blob);
+void xt_diff_apply(const struct xt_family *f, const struct xt_diff *d, const void *old,
+		   const __u32 *to, __u32 n, const void *blob, void *out);
 /* From which hooks (bits) the entry at @offset of a decoded table can be reached. */
 __u32 xt_blob_comefrom(const struct xt_family *f, const void *blob, __u32 offset);
 

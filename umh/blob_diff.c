@@ -140,17 +140,14 @@ static void shift_jumps(const struct cmp *c, const struct xt_diff *d, __u8 *blob
 	}
 }
 
-void *xt_diff_apply(const struct xt_family *f, const struct xt_diff *d, const void *old,
-		    const __u32 *to, __u32 n, const void *blob)
+void xt_diff_apply(const struct xt_family *f, const struct xt_diff *d, const void *old,
+		   const __u32 *to, __u32 n, const void *blob, void *out)
 {
 	struct cmp c = {
 		.f = f, .row = entry_row(f), .to = to, .shift = d->new_len - d->old_len,
 	};
 	__u32 comefrom = d->nadd ? xt_blob_comefrom(f, old, d->offset) : 0;
-	__u8 *out = malloc((size_t)to[n] + 1);
 
-	if (!out)
-		return NULL;
 	memcpy(out, old, d->offset);
 	memcpy(out + d->offset, (const __u8 *)blob + d->offset, d->new_len);
 	memcpy(out + d->offset + d->new_len, (const __u8 *)old + d->offset + d->old_len,
@@ -161,7 +158,6 @@ void *xt_diff_apply(const struct xt_family *f, const struct xt_diff *d, const vo
 	}
 	if (d->jumps)
 		shift_jumps(&c, d, out, n);
-	return out;
 }
 
 __u32 xt_blob_comefrom(const struct xt_family *f, const void *blob, __u32 offset)

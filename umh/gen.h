@@ -11,6 +11,7 @@
 #include "blob.h"
 #include "compile.h"
 #include "state.h"
+#include "xtjit_msg.h"
 
 struct gen {
 	__u64 number, prev;	/* prev: the one before it; 0: none */
@@ -23,14 +24,15 @@ struct gen {
 	struct table_maps maps;
 	struct pmem live;	/* maps.counters */
 	struct pmem base;	/* see gen_add() */
+	struct pmem blob;	/* what is pinned of the ruleset; open while it is in force */
 	bool decoded;		/* rs, ir and grouped are there */
 	struct xt_ruleset rs;
 	struct ir_table ir;	/* after the passes */
 	struct ir_table grouped;	/* the same in groups, which is what is compiled */
 	struct ir_needs needs;	/* of ir */
 	/*
-	 * Made by gen_edit(): rs has no rules, ir those of the ruleset that was
-	 * decoded last, with their numbers then.
+	 * Made by gen_edit(): rs has no rules, and its blob is .blob's; ir has those
+	 * of the ruleset that was decoded last, with their numbers then.
 	 */
 	bool edited;
 	__u32 ndel, nadd;	/* entries that went and came */
@@ -71,6 +73,9 @@ int gen_open(struct gen **out, const char *dir, const char *name);
 /* Decodes the pinned blob again. */
 int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *err);
 
+/* Where the entries are in what is pinned. */
+#define GEN_ENTRIES XTJIT_ENTRIES_AT
+
 /* The pinned entries, to be written to; NULL on failure. *m is to be closed by pmem_close(). */
 void *gen_entries(const struct gen *g, struct pmem *m);
 /* @entries, of the same layout, are what GET_ENTRIES shows. */
@@ -90,6 +95,8 @@ struct gen_origin {
 	struct ir_table ir, grouped;
 };
 struct gen *gen_new(void);
+/* Makes g->blob, for @size bytes of entries: where they belong; NULL with @err. */
+void *gen_make_blob(struct gen *g, __u32 size, struct xt_err *err);
 void gen_origin_put(struct gen_origin *o);
 
 /* Forgets the rules, keeps the counters: it is the previous one now. */

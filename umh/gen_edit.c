@@ -184,15 +184,16 @@ static int edit_groups(struct gen *g, struct gen *old, const struct xt_diff *d, 
 
 /* g->rs, but for the rules. */
 static int edit_ruleset(struct gen *g, const struct gen *old, const struct xt_diff *d,
-			const void *entries)
+			const void *entries, struct xt_err *err)
 {
 	const struct xt_ruleset *from = &old->rs;
 	struct xt_ruleset *rs = &g->rs;
+	void *blob = gen_make_blob(g, g->h.size, err);
 
 	*rs = *from;
 	rs->rules = NULL;
 	rs->mem = rs->chains = malloc((from->nchains + 1) * sizeof(*rs->chains));
-	rs->blob = xt_diff_apply(from->family, d, from->blob, g->offsets, g->h.num_entries, entries);
+	rs->blob = blob;
 	rs->size = g->h.size;
 	rs->nrules = g->h.num_entries;
 	memcpy(rs->hook_entry, g->h.hook_entry, sizeof(rs->hook_entry));
@@ -200,10 +201,9 @@ static int edit_ruleset(struct gen *g, const struct gen *old, const struct xt_di
 	for (int i = 0; i < XT_HOOKS; i++)
 		if (!(g->h.valid_hooks & (1 << i)))
 			rs->hook_entry[i] = rs->underflow[i] = ~0u;
-	if (!rs->chains || !rs->blob) {
-		xt_ruleset_free(rs);
+	if (!rs->chains || !blob)
 		return -ENOMEM;
-	}
+	xt_diff_apply(from->family, d, from->blob, g->offsets, g->h.num_entries, entries, blob);
 	for (__u32 i = 0; i < from->nchains; i++) {
 		struct xt_chain *c = &rs->chains[i];
 
@@ -268,7 +268,7 @@ static int edit(struct gen *g, struct gen *old, const void *entries, struct xt_e
 	g->decoded = true;
 	g->ndel = d.ndel;
 	g->nadd = d.nadd;
-	return edit_ruleset(g, old, &d, entries);
+	return edit_ruleset(g, old, &d, entries, err);
 }
 
 /* Native slots know the offsets of their entries; the module is told all of them. */

@@ -79,6 +79,7 @@ static void reply(struct call *c, int status)
 static void do_request(const struct xtjit_dev_req *r)
 {
 	struct call c = {
+		.out_fd = -1,
 		.req = r->req, .netns = r->netns, .device = true, .foreign = !r->initial_user,
 	};
 	int ret = check(&c);

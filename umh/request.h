@@ -22,6 +22,7 @@ struct call {
 	bool foreign;		/* the namespace belongs to another user namespace than the first */
 	void *out;		/* malloc()ed, or NULL */
 	size_t out_len;
+	int out_fd;		/* goes with the reply, and is closed then; -1: none */
 	struct xt_err err;	/* its text is the reply's note */
 };
 

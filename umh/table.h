@@ -85,6 +85,8 @@ int table_links(const struct table *t);
 /* The socket options, for a table that xtjit has. */
 int table_get_info(struct table *t, struct call *c);
 int table_get_entries(struct table *t, struct call *c);
+/* OP_ENTRIES; -EOPNOTSUPP: GET_ENTRIES has them. */
+int table_entries(struct table *t, struct call *c);
 int table_add_counters(struct table *t, struct call *c);
 
 /* SO_SET_REPLACE, whoever has it. */
