@@ -181,7 +181,7 @@ static bool entries_len_ok(const void *val, socklen_t len)
 
 static int do_get(int netns, __u8 family, int optname, void *val, socklen_t *lenp)
 {
-	char req[GET_MAX];
+	char req[GET_MAX] __attribute__((aligned(8)));
 	struct client_call c = {
 		.op = XTJIT_OP_GET, .family = family, .optname = optname, .netns = netns,
 		.req = req, .rep = val,
@@ -204,6 +204,8 @@ static int do_get(int netns, __u8 family, int optname, void *val, socklen_t *len
 	}
 	if (!copy_in(req, val, c.req_len))
 		return -1;
+	if (optname == IPT_SO_GET_ENTRIES && shim_entries(netns, family, (void *)req, val))
+		return 0;
 	c.rep_max = len;
 	if (!val)
 		c.rep = req;

@@ -9,6 +9,7 @@
  *	proc.c	opens of the /proc files
  *	stat.c	their looks, where the kernel has none
  *	legacy.c the name "iptables", where it is the nf_tables variant
+ *	entries.c the entries of large tables
  *	check.c	what `xtjit check` needs: sockets without privileges
  */
 #ifndef XTJIT_SHIM_H
@@ -81,5 +82,13 @@ bool proc_file_name(const char *path);
 /* True if @path is one; then proc_file_put() closes its two fds. */
 bool proc_file_get(int dirfd, const char *path, struct proc_file *f);
 void proc_file_put(struct proc_file *f);
+
+/*
+ * GET_ENTRIES of a large table of which the helper has the entries in memory that
+ * can be read from here: @val (len bytes, of which the header was read into @get)
+ * is filled.  False: they are to be had by GET, or not at all.
+ */
+struct ipt_get_entries;
+bool shim_entries(int netns, __u8 family, const struct ipt_get_entries *get, void *val);
 
 #endif

@@ -26,11 +26,16 @@
  *   DUMP           struct xtjit_dump              text
  *   EARLY          nothing: .early is to be the   nothing
  *                  namespace's mode (module only)
+ *   ENTRIES        GET_ENTRIES' argument          the table's struct xt_counters; with
+ *                                                 the reply, as SCM_RIGHTS, comes an fd of
+ *                                                 memory: from XTJIT_ENTRIES_AT on there
+ *                                                 are the entries, their counters 0
  *
  * Names and texts have no NUL.  Of GET_ENTRIES' argument only the header comes,
  * as the rest is for the answer; who catches the call checks that its length
  * fits the header's size.  A GET without an answer leaves the caller's buffer
- * and length as they are.
+ * and length as they are.  ENTRIES is for large tables, on the unix socket: what it
+ * fails for may be had by GET.
  *
  * id names the request.  A caller whose connection broke before the reply came
  * asks again with the same id, and a helper that had already done the request
@@ -46,6 +51,7 @@
 #define XTJIT_VERSION		1
 #define XTJIT_MAX_PAYLOAD	(512u << 20)	/* 1M rules of 500 bytes */
 #define XTJIT_MAX_NOTE		4096
+#define XTJIT_ENTRIES_AT	512
 
 enum xtjit_op {
 	XTJIT_OP_SET = 1,
@@ -56,6 +62,7 @@ enum xtjit_op {
 	XTJIT_OP_RELEASE,
 	XTJIT_OP_DUMP,
 	XTJIT_OP_EARLY,
+	XTJIT_OP_ENTRIES,
 };
 
 /* What the caller's environment asks for rulesets set by this request. */

@@ -132,6 +132,36 @@ void *xt_initial_blob(const struct xt_family *f, const struct xt_table_row *t,
 void *xt_replace_build(const struct xt_family *f, const struct xt_replace_hdr *h,
 		       const void *entries, void *counters, size_t *len);
 
+/*
+ * How a new table differs from an old one that was decoded: from entry .at on,
+ * at .offset in both, .ndel entries of .old_len bytes gave way to .nadd of
+ * .new_len; all else is as it was, and its jumps go where they went.
+ */
+struct xt_diff {
+	__u32 at, ndel, nadd;
+	__u32 offset, old_len, new_len;
+	bool jumps;		/* some go to behind the change */
+};
+
+/* The offset of each of the @n entries of @blob, and its @size; malloc()ed; NULL if they are not there. */
+__u32 *xt_offsets(const struct xt_family *f, const void *blob, __u32 n, __u32 size);
+
+/*
+ * Compares @old (of @oh, its offsets @at) with @blob (of @h, @to).  False: they
+ * differ by more than one run of entries of one chain, or in their hooks.
+ */
+bool xt_diff(const struct xt_family *f, const struct xt_replace_hdr *oh, const void *old,
+	     const __u32 *at, const struct xt_replace_hdr *h, const void *blob, const __u32 *to,
+	     struct xt_diff *d);
+/*
+ * Makes @out (to[n] bytes) the new table as xt_ruleset_decode() would keep it,
+ * from @old and the new entries in @blob, all of which can be reached as what was there.
+ */
+void xt_diff_apply(const struct xt_family *f, const struct xt_diff *d, const void *old,
+		   const __u32 *to, __u32 n, const void *blob, void *out);
+/* From which hooks (bits) the entry at @offset of a decoded table can be reached. */
+__u32 xt_blob_comefrom(const struct xt_family *f, const void *blob, __u32 offset);
+
 /* Writes the counters (2 u64 each, packets and bytes) of entry i of @rs into its place in @blob. */
 void xt_blob_put_counters(const struct xt_ruleset *rs, void *blob,
 			  const __u64 (*counters)[2]);

@@ -77,9 +77,9 @@ void *xt_replace_build(const struct xt_family *f, const struct xt_replace_hdr *h
 void xt_blob_put_counters(const struct xt_ruleset *rs, void *blob,
 			  const __u64 (*counters)[2])
 {
-	__u16 where = entry_row(rs->family)->counters;
+	const struct entry_row *row = entry_row(rs->family);
+	__u8 *e = blob;
 
-	for (__u32 i = 0; i < rs->nrules; i++)
-		memcpy((__u8 *)blob + rs->rules[i].offset + where, counters[i],
-		       sizeof(counters[i]));
+	for (__u32 i = 0; i < rs->nrules; i++, e += get16(e + row->next_offset))
+		memcpy(e + row->counters, counters[i], sizeof(counters[i]));
 }

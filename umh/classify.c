@@ -36,7 +36,19 @@ struct kind {
 struct lengths {
 	bool seen[CL_DPORT + 1][129];
 	int vary;
+	__u32 sort;		/* the last that was seen */
 };
+
+/* What was parsed of a rule, or of what is before a guard of it. */
+struct form {
+	__u32 kind;
+	__u32 prefixes;		/* into the run's: those of its fields, one after the other */
+	__u32 sorts;		/* into the run's: of its keys */
+	__u8 nalts[CL_NFIELDS];
+	__u8 nkeys;
+};
+
+_Static_assert(CL_ALTS < 256 && CL_PRODUCT < 256, "struct form");
 
 /* A family, before it is one. */
 struct sort {
@@ -55,11 +67,18 @@ struct run {
 	__u32 n;
 	struct cl_conds conds;
 	struct set kinds, sorts, acts;
-	struct lengths *lengths;
-	__u32 nlengths;
+	__u32 kind_hint[2];
+	struct form *forms;
+	__u32 nforms, forms_cap;
+	struct cl_prefix *prefixes;
+	__u32 nprefixes, prefixes_cap;
+	__u32 *key_sort;	/* of each key of the forms */
+	__u32 nkeys, keys_cap;
+	struct lengths *lengths;	/* by kind */
 	__u32 *nrules;		/* by sort */
 	__u32 nnrules;
 	bool *member;		/* by rule */
+	__u32 *form;		/* by rule: its first; one more */
 	struct cl_parsed parsed;
 };
 
@@ -76,26 +95,6 @@ static bool act_on(const struct run *r, const struct ir_rule *rule)
 	default:
 		return false;
 	}
-}
-
-/*
- * Calls fn for each form of a rule: its companions, then itself.  False if
- * there is something about it that no lookup can do.
- */
-static bool each_form(struct run *r, __u32 rule,
-		      bool (*fn)(struct run *r, __u32 rule, bool hot, void *arg), void *arg)
-{
-	const struct ir_rule *x = &r->rules[rule];
-	struct cl_parsed *p = &r->parsed;
-
-	for (int i = 0; i < x->npreds; i++) {
-		if (!cl_is_guard(&x->preds[i]))
-			continue;
-		if (!cl_parse(r->t, x, i, &r->conds, p) ||
-		    !cl_parse_bad(&r->conds, p, &x->preds[i]) || !fn(r, rule, true, arg))
-			return false;
-	}
-	return cl_parse(r->t, x, x->npreds, &r->conds, p) && fn(r, rule, false, arg);
 }
 
 static bool any_key(const struct cl_parsed *p)
@@ -115,30 +114,85 @@ static __u32 kind_of(struct run *r, bool hot)
 	memcpy(k.conds, r->parsed.conds, k.nconds * sizeof(k.conds[0]));
 	memcpy(k.has, r->parsed.has, sizeof(k.has));
 	k.hot = hot;
-	return set_index(&r->kinds, &k);
+	return set_guess(&r->kinds, &k, &r->kind_hint[hot]);
 }
 
-static bool note_lengths(struct run *r, __u32 rule, bool hot, void *arg)
+static void *room(void *array, __u32 n, __u32 *cap, size_t size)
 {
-	__u32 k;
+	if (n <= *cap)
+		return array;
+	*cap = n + n / 2 + 256;
+	array = realloc(array, *cap * size);
+	if (!array)
+		abort();
+	return array;
+}
 
-	(void)rule;
-	(void)arg;
-	if (!hot && !any_key(&r->parsed))
+/* Keeps the form that was parsed; false: there is nothing to look up. */
+static bool keep_form(struct run *r, bool hot)
+{
+	const struct cl_parsed *p = &r->parsed;
+	struct form *f;
+
+	if (!hot && !any_key(p))
 		return false;
-	k = kind_of(r, hot);
-	if (k >= r->nlengths) {
-		r->lengths = realloc(r->lengths, r->kinds.cap * sizeof(*r->lengths));
-		if (!r->lengths)
-			abort();
-		memset(r->lengths + r->nlengths, 0,
-		       (r->kinds.cap - r->nlengths) * sizeof(*r->lengths));
-		r->nlengths = r->kinds.cap;
+	r->forms = room(r->forms, r->nforms + 1, &r->forms_cap, sizeof(*r->forms));
+	f = &r->forms[r->nforms++];
+	*f = (struct form){
+		.kind = kind_of(r, hot), .prefixes = r->nprefixes, .nkeys = p->nkeys,
+	};
+	for (int i = 0; i < CL_NFIELDS; i++) {
+		if (!p->has[i])
+			continue;
+		f->nalts[i] = p->nalts[i];
+		r->prefixes = room(r->prefixes, r->nprefixes + p->nalts[i], &r->prefixes_cap,
+				   sizeof(*r->prefixes));
+		memcpy(r->prefixes + r->nprefixes, p->alts[i], p->nalts[i] * sizeof(*p->alts[i]));
+		r->nprefixes += p->nalts[i];
 	}
-	for (int f = 0; f <= CL_DPORT; f++)
-		for (int i = 0; r->parsed.has[f] && i < r->parsed.nalts[f]; i++)
-			r->lengths[k].seen[f][r->parsed.alts[f][i].len] = true;
 	return true;
+}
+
+/* The forms of a rule: its companions, then itself. */
+static bool parse_forms(struct run *r, const struct ir_rule *x)
+{
+	struct cl_parsed *p = &r->parsed;
+
+	for (int i = 0; i < x->npreds; i++) {
+		if (!cl_is_guard(&x->preds[i]))
+			continue;
+		if (!cl_parse(r->t, x, i, &r->conds, p) ||
+		    !cl_parse_bad(&r->conds, p, &x->preds[i]) || !keep_form(r, true))
+			return false;
+	}
+	return cl_parse(r->t, x, x->npreds, &r->conds, p) && keep_form(r, false);
+}
+
+/* False if there is something about the rule that no lookup can do. */
+static bool find_forms(struct run *r, __u32 rule)
+{
+	__u32 prefixes = r->nprefixes;
+
+	if (r->member[rule] && parse_forms(r, &r->rules[rule]))
+		return true;
+	r->nforms = r->form[rule];
+	r->nprefixes = prefixes;
+	return false;
+}
+
+static void note_lengths(struct run *r)
+{
+	r->lengths = calloc(r->kinds.n + 1, sizeof(*r->lengths));
+	if (!r->lengths)
+		abort();
+	for (__u32 i = 0; i < r->nforms; i++) {
+		const struct form *f = &r->forms[i];
+		const struct cl_prefix *p = &r->prefixes[f->prefixes];
+
+		for (int k = 0; k <= CL_DPORT; k++)
+			for (int n = 0; n < f->nalts[k]; n++)
+				r->lengths[f->kind].seen[k][p++->len] = true;
+	}
 }
 
 /* The field with the most lengths varies. */
@@ -161,73 +215,71 @@ static void choose_vary(struct run *r)
 	}
 }
 
-/* Calls fn for each combination of the parsed rule's prefixes. */
-static bool each_key(struct run *r, __u32 kind,
-		     bool (*fn)(struct run *r, __u32 sort, const struct cl_prefix *const *key, void *arg),
-		     void *arg)
+/* Prefix by prefix, combination @i of a form's. */
+static void key_at(const struct run *r, const struct form *f, int i,
+		   const struct cl_prefix *key[CL_NFIELDS])
 {
-	const struct cl_prefix *key[CL_NFIELDS] = { NULL };
-	int vary = r->lengths[kind].vary;
+	const struct cl_prefix *p = &r->prefixes[f->prefixes];
+
+	for (int k = 0; k < CL_NFIELDS; k++) {
+		if (!f->nalts[k])
+			continue;
+		key[k] = &p[i % f->nalts[k]];
+		i /= f->nalts[k];
+		p += f->nalts[k];
+	}
+}
+
+static __u32 sort_of(struct run *r, const struct form *f, const struct cl_prefix *const *key)
+{
+	int vary = r->lengths[f->kind].vary;
 	struct sort s;
 
-	for (int i = 0; i < r->parsed.nkeys; i++) {
-		int at = i;
-
-		memset(&s, 0, sizeof(s));
-		s.kind = kind;
-		for (int f = 0; f < CL_NFIELDS; f++) {
-			if (!r->parsed.has[f])
-				continue;
-			key[f] = &r->parsed.alts[f][at % r->parsed.nalts[f]];
-			at /= r->parsed.nalts[f];
-			s.len[f] = f == vary ? 0 : key[f]->len;
-		}
-		if (!fn(r, set_index(&r->sorts, &s), key, arg))
-			return false;
-	}
-	return true;
+	memset(&s, 0, sizeof(s));
+	s.kind = f->kind;
+	for (int k = 0; k < CL_NFIELDS; k++)
+		if (f->nalts[k] && k != vary)
+			s.len[k] = key[k]->len;
+	return set_guess(&r->sorts, &s, &r->lengths[f->kind].sort);
 }
 
-static bool count_sort(struct run *r, __u32 sort, const struct cl_prefix *const *key, void *arg)
+/* The sort of each key of a form; how many rules each sort has. */
+static void find_sorts(struct run *r, struct form *f)
 {
-	__u32 *last = arg;
-
-	(void)key;
-	if (sort >= r->nnrules) {
-		r->nrules = realloc(r->nrules, r->sorts.cap * sizeof(*r->nrules));
-		if (!r->nrules)
-			abort();
-		memset(r->nrules + r->nnrules, 0, (r->sorts.cap - r->nnrules) * sizeof(*r->nrules));
-		r->nnrules = r->sorts.cap;
-	}
-	r->nrules[sort] += *last != sort;
-	*last = sort;
-	return true;
-}
-
-static bool count_sorts(struct run *r, __u32 rule, bool hot, void *arg)
-{
+	const struct cl_prefix *key[CL_NFIELDS] = { NULL };
 	__u32 last = SET_NONE;
 
-	(void)rule;
-	(void)arg;
-	return each_key(r, kind_of(r, hot), count_sort, &last);
+	f->sorts = r->nkeys;
+	r->key_sort = room(r->key_sort, r->nkeys + f->nkeys, &r->keys_cap, sizeof(*r->key_sort));
+	for (int i = 0; i < f->nkeys; i++) {
+		__u32 sort;
+
+		key_at(r, f, i, key);
+		sort = sort_of(r, f, key);
+		if (sort >= r->nnrules) {
+			__u32 n = r->nnrules;
+
+			r->nrules = room(r->nrules, sort + 1, &r->nnrules, sizeof(*r->nrules));
+			memset(r->nrules + n, 0, (r->nnrules - n) * sizeof(*r->nrules));
+		}
+		r->nrules[sort] += last != sort;
+		last = sort;
+		r->key_sort[r->nkeys++] = sort;
+	}
 }
 
-static bool sort_taken(struct run *r, __u32 sort, const struct cl_prefix *const *key, void *arg)
+/* All keys of a rule are of sorts that become families. */
+static bool sorts_taken(const struct run *r, __u32 rule)
 {
-	const struct sort *s = set_at(&r->sorts, sort);
-	const struct kind *k = set_at(&r->kinds, s->kind);
+	for (__u32 i = r->form[rule]; i < r->form[rule + 1]; i++) {
+		const struct form *f = &r->forms[i];
+		const struct kind *k = set_at(&r->kinds, f->kind);
 
-	(void)key;
-	(void)arg;
-	return k->hot || r->nrules[sort] >= r->family;
-}
-
-static bool sorts_taken(struct run *r, __u32 rule, bool hot, void *arg)
-{
-	(void)rule;
-	return each_key(r, kind_of(r, hot), sort_taken, arg);
+		for (int n = 0; !k->hot && n < f->nkeys; n++)
+			if (r->nrules[r->key_sort[f->sorts + n]] < r->family)
+				return false;
+	}
+	return true;
 }
 
 /* A size that leaves no more families than a program can look up. */
@@ -260,15 +312,18 @@ static __u32 find_members(struct run *r)
 		if (r->member[i])
 			cl_count(r->t, &r->rules[i], &r->conds);
 	}
-	for (__u32 i = 0; i < r->n; i++)
-		r->member[i] = r->member[i] && each_form(r, i, note_lengths, NULL);
+	for (__u32 i = 0; i < r->n; i++) {
+		r->form[i] = r->nforms;
+		r->member[i] = find_forms(r, i);
+	}
+	r->form[r->n] = r->nforms;
+	note_lengths(r);
 	choose_vary(r);
-	for (__u32 i = 0; i < r->n; i++)
-		if (r->member[i])
-			each_form(r, i, count_sorts, NULL);
+	for (__u32 i = 0; i < r->nforms; i++)
+		find_sorts(r, &r->forms[i]);
 	choose_family(r);
 	for (__u32 i = 0; i < r->n; i++) {
-		r->member[i] = r->member[i] && each_form(r, i, sorts_taken, NULL);
+		r->member[i] = r->member[i] && sorts_taken(r, i);
 		n += r->member[i];
 	}
 	return n;
@@ -346,27 +401,60 @@ static struct cl_family *family(struct run *r, struct making *m, __u32 sort)
 	f->vary = r->lengths[s->kind].vary;
 	f->hot = k->hot;
 	f->first = m->value;
+	f->id = g->nfamilies;
 	m->failed |= !cl_family_layout(r->t, f);
 	return f;
 }
 
-static bool add_key(struct run *r, __u32 sort, const struct cl_prefix *const *key, void *arg)
+/* Groups whose rules do things of their own are not changed in place. */
+static bool keeps_refs(const struct ir_group *g)
 {
-	struct making *m = arg;
-	struct cl_family *f = family(r, m, sort);
-
-	f->nrules++;
-	if (f->nwords && !m->failed)
-		cl_items_add(r->t, f, &m->items[sort], key, m->value);
-	return !m->failed;
+	return !g->native && g->nacts <= CL_INDIRECT;
 }
 
-static bool add_keys(struct run *r, __u32 rule, bool hot, void *arg)
+static void add_ref(struct run *r, struct making *m, const struct cl_family *f,
+		    const struct cl_item *i)
 {
-	struct making *m = arg;
+	struct ir_group *g = m->g;
 
-	m->value = value_of(r, m, rule, hot);
-	return each_key(r, kind_of(r, hot), add_key, m);
+	if (!keeps_refs(g))
+		return;
+	g->refs = ir_grow(r->arena, g->refs, g->nrefs, sizeof(*g->refs));
+	g->refs[g->nrefs++] = (struct cl_ref){
+		.hash = cl_ref_hash(f, i ? i->word : NULL, i ? i->len : 0), .value = m->value,
+	};
+}
+
+static bool add_key(struct run *r, __u32 sort, const struct cl_prefix *const *key,
+		    struct making *m)
+{
+	struct cl_family *f = family(r, m, sort);
+	struct cl_items *it = &m->items[sort];
+
+	if (m->failed)
+		return false;
+	f->nrules++;
+	if (f->nwords)
+		cl_items_add(r->t, f, it, key, m->value);
+	add_ref(r, m, f, f->nwords ? &it->it[it->n - 1] : NULL);
+	return true;
+}
+
+static bool add_keys(struct run *r, __u32 rule, struct making *m)
+{
+	for (__u32 i = r->form[rule]; i < r->form[rule + 1]; i++) {
+		const struct form *f = &r->forms[i];
+		const struct kind *k = set_at(&r->kinds, f->kind);
+		const struct cl_prefix *key[CL_NFIELDS] = { NULL };
+
+		m->value = value_of(r, m, rule, k->hot);
+		for (int n = 0; n < f->nkeys; n++) {
+			key_at(r, f, n, key);
+			if (!add_key(r, r->key_sort[f->sorts + n], key, m))
+				return false;
+		}
+	}
+	return true;
 }
 
 static const struct cl_act *act_of(const struct making *m, __u32 value)
@@ -461,7 +549,7 @@ static int make_group(struct run *r, struct ir_group *g, struct cl_image *im)
 	acts(r, &m);
 	for (__u32 i = 0; i < r->n && !m.failed; i++)
 		if (r->member[i])
-			each_form(r, i, add_keys, &m);
+			add_keys(r, i, &m);
 	ret = m.failed ? -E2BIG : build_families(r, &m, im);
 	if (!ret) {
 		indirect(r, &m, im);
@@ -497,13 +585,20 @@ static void run_free(struct run *r)
 	set_free(&r->kinds);
 	set_free(&r->sorts);
 	set_free(&r->acts);
+	free(r->forms);
+	free(r->prefixes);
+	free(r->key_sort);
 	free(r->lengths);
 	free(r->nrules);
 	r->conds.uses = NULL;
 	r->conds.cap = 0;
+	r->forms = NULL;
+	r->prefixes = NULL;
+	r->key_sort = NULL;
 	r->lengths = NULL;
 	r->nrules = NULL;
-	r->nlengths = r->nnrules = 0;
+	r->nforms = r->forms_cap = r->nprefixes = r->prefixes_cap = 0;
+	r->nkeys = r->keys_cap = r->nnrules = 0;
 }
 
 /* A group of the rules of @r, if there are enough; marks its members. */
@@ -611,12 +706,17 @@ static int one_run(struct out *o, const struct ir_table *in, const bool *returns
 	r.n = to - from;
 	if (r.n >= limits->group) {
 		r.member = calloc(r.n, sizeof(*r.member));
-		if (!r.member)
+		r.form = malloc((r.n + 1) * sizeof(*r.form));
+		if (!r.member || !r.form) {
+			free(r.member);
+			free(r.form);
 			return -ENOMEM;
+		}
 	}
 	any = r.n >= limits->group && group_of(&r, &g, o->t->image, &ret);
 	emit_run(o, &r, any ? &g : NULL, chain);
 	free(r.member);
+	free(r.form);
 	return ret;
 }
 
@@ -725,6 +825,7 @@ int classify(const struct ir_table *in, const struct cl_limits *limits, struct i
 		ret = one_chain(&o, in, returns, limits, c);
 	free(returns);
 	free(o.changes);
+	out->image->planned = out->image->size;
 	if (!ret)
 		return 0;
 	classify_free(out);

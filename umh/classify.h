@@ -94,6 +94,7 @@ struct cl_table {
 };
 
 struct cl_family {
+	__u32 id;		/* its place in order of creation */
 	__u16 nconds;
 	__u16 conds[CL_CONDS];	/* into the group's */
 	__u8 len[CL_NFIELDS];	/* prefix lengths; the varying field's are those of the tables */
@@ -125,6 +126,11 @@ struct cl_act {
 	__u32 arg;
 };
 
+/* A key of a rule, for who changes the group: cl_ref_hash(), and the rule's value. */
+struct cl_ref {
+	__u32 hash, value;
+};
+
 #define CL_HOTDROP	0	/* in every list of acts */
 #define CL_INDIRECT	255	/* act of a value: look it up by the counter */
 
@@ -144,6 +150,8 @@ struct ir_group {
 	__u64 indirect;		/* offset: act of counter - first, 32 bits; nacts > 255 only */
 	bool native;		/* some act is IR_A_NATIVE, whose arg is of no use */
 	__u64 slots;		/* offset: native slot of counter - first, 32 bits */
+	__u32 nrefs;		/* of all members' keys; 0 where classify_edit() has no use for them */
+	struct cl_ref *refs;
 };
 
 /* Sizes from which rules are grouped; measured: see cl_limits_default. */
@@ -162,6 +170,28 @@ const struct cl_limits *cl_limits(void);
 int classify(const struct ir_table *in, const struct cl_limits *limits, struct ir_table *out,
 	     struct xt_err *err);
 void classify_free(struct ir_table *t);
+
+/*
+ * A change of one chain of a table in groups: .ndel rules from counter .at on
+ * give way to .nadd others.  .rule() gives the old rule of that counter, valid
+ * until the next call, or NULL.
+ */
+struct cl_edit {
+	__u32 chain, at, ndel, nadd;
+	const struct ir_rule *del, *add;
+	const struct ir_rule *(*rule)(void *arg, __u32 counter);
+	void *arg;
+};
+
+/*
+ * Makes @out what @old is after the change, if all rules that go or come are
+ * members of a group whose shape stays: then what is alike in both is not made
+ * anew, but copied.  @out needs @old's memory, but its arena and image, and is
+ * the caller's to classify_free(); out->plain is NULL.  0; -EAGAIN: it does not
+ * fit; or another negative errno.
+ */
+int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir_table *out,
+		  struct xt_err *err);
 
 /* The map with the groups' data; made at the first call. The fd stays @t's; or a negative errno. */
 int classify_map(const struct ir_table *t, struct xt_err *err);

@@ -104,6 +104,22 @@ void cl_items_add(const struct ir_table *t, const struct cl_family *f, struct cl
 	}
 }
 
+__u32 cl_ref_hash(const struct cl_family *f, const __u64 *word, int len)
+{
+	__u64 h = (__u64)f->id << 8 | len;
+
+	for (int i = 0; i < f->nwords; i++) {
+		h = (h ^ word[i]) * 0x9e3779b97f4a7c15;
+		h ^= h >> 32;
+	}
+	return h * 0xbf58476d1ce4e5b9 >> 32;
+}
+
+__u32 cl_room(__u32 n)
+{
+	return n + n / 16 + 8;
+}
+
 /* An entry: all rules of one key, those of shorter prefixes with them once it is full. */
 struct entry {
 	__u64 word[PHASH_WORDS];
@@ -418,7 +434,7 @@ static int build_table(struct work *w, int level, struct cl_image *im, __u64 *ha
 	for (int seed = 1; ret == -EAGAIN && seed <= SEEDS; seed++) {
 		__u32 n = 0;
 
-		phash_init(&tab->ph, tab->nkeys, seed);
+		phash_init(&tab->ph, cl_room(tab->nkeys), seed);
 		for (__u32 i = 0; i < w->n; i++)
 			if (w->e[i].level == level)
 				hash[n++] = phash_hash(&tab->ph, w->e[i].word, w->f->nwords);

@@ -2,7 +2,7 @@
 /*
  * The parts of classification: classify.c (runs and families), classify_rule.c
  * (what a rule is), classify_native.c (what native slots do), classify_data.c
- * (tables).
+ * (tables), classify_edit.c (changes).
  */
 #ifndef XTJIT_CLASSIFY_PRIV_H
 #define XTJIT_CLASSIFY_PRIV_H
@@ -14,6 +14,7 @@ typedef unsigned __int128 cl_num;
 
 #define CL_ALTS		64	/* prefixes that one field of a rule is cut into */
 #define CL_PRODUCT	128	/* keys of one rule */
+#define CL_HINTS	16
 #define CL_SHARED	8	/* rules that share a range or list: it is a condition */
 
 /* A prefix: the upper @len bits of @v, which is as wide as the field. */
@@ -37,6 +38,7 @@ struct cl_conds {
 	struct set loose;	/* of struct ir_pred */
 	__u32 *uses;		/* of each of these */
 	__u32 cap;
+	__u32 hint[CL_HINTS];	/* by predicate of a rule: what it was in the last one */
 };
 
 void cl_conds_free(struct cl_conds *cs);
@@ -66,6 +68,7 @@ bool cl_is_guard(const struct ir_pred *p);
 struct cl_image {
 	__u8 *p;
 	size_t size, cap;
+	size_t planned;		/* size when it was made as a whole */
 	int fd;			/* -1: not yet */
 };
 /* Room for @size bytes, zeroed; its offset. */
@@ -80,6 +83,11 @@ struct cl_items {
 	} *it;
 	__u32 n, cap;
 };
+
+/* Of a key of the family: as many words as it has. */
+__u32 cl_ref_hash(const struct cl_family *f, const __u64 *word, int len);
+/* How many keys a table of @n is laid out for, so that others can come. */
+__u32 cl_room(__u32 n);
 
 /* Lists of values, in order; tails are shared. */
 struct cl_lists {

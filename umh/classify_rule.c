@@ -190,14 +190,23 @@ static void key_of(const struct ir_table *t, const struct ir_pred *p, struct key
 	}
 }
 
-static __u32 cond_index(struct cl_conds *cs, const struct ir_pred *p, enum cl_how how)
+/* @i: the how manieth it is of its rule. */
+static __u32 cond_index(struct cl_conds *cs, const struct ir_pred *p, enum cl_how how, int i)
 {
+	__u32 *hint = &cs->hint[i % CL_HINTS];
 	struct cl_cond c;
 
+	if (*hint < cs->set.n) {
+		const struct cl_cond *last = set_at(&cs->set, *hint);
+
+		if (last->how == how && !memcmp(&last->p, p, sizeof(*p)))
+			return *hint;
+	}
 	memset(&c, 0, sizeof(c));
 	memcpy(&c.p, p, sizeof(c.p));
 	c.how = how;
-	return set_index(&cs->set, &c);
+	*hint = set_index(&cs->set, &c);
+	return *hint;
 }
 
 void cl_conds_free(struct cl_conds *cs)
@@ -315,7 +324,7 @@ bool cl_parse(const struct ir_table *t, const struct ir_rule *r, int n, struct c
 		const struct ir_pred *p = &r->preds[i];
 		enum cl_how how = cl_is_guard(p) ? CL_GUARD : CL_PLAIN;
 
-		if (!parse_key(t, p, cs, out) && !add_cond(out, cond_index(cs, p, how)))
+		if (!parse_key(t, p, cs, out) && !add_cond(out, cond_index(cs, p, how, i)))
 			return false;
 	}
 	for (int f = 0; f < CL_NFIELDS; f++)
@@ -326,7 +335,7 @@ bool cl_parse(const struct ir_table *t, const struct ir_rule *r, int n, struct c
 
 bool cl_parse_bad(struct cl_conds *cs, struct cl_parsed *out, const struct ir_pred *p)
 {
-	return add_cond(out, cond_index(cs, p, CL_BAD));
+	return add_cond(out, cond_index(cs, p, CL_BAD, CL_HINTS - 1));
 }
 
 __u64 cl_part_mask(const struct ir_table *t, const struct cl_part *part, int len)

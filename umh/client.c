@@ -376,6 +376,34 @@ static int recv_payload(int fd, struct client_call *c)
 	return err && !c->fault ? err : recv_nothing(fd, c->rep_len - at);
 }
 
+/* The first byte of a reply may bring an fd; nobody else's is kept. */
+static int recv_head(int fd, struct xtjit_rep *r, int *got)
+{
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { r, sizeof(*r) };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cm;
+	size_t at;
+	ssize_t n;
+
+	do {
+		n = recvmsg(fd, &msg, MSG_WAITALL | MSG_CMSG_CLOEXEC);
+	} while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		return n ? io_error() : -EPIPE;
+	cm = CMSG_FIRSTHDR(&msg);
+	if (cm && cm->cmsg_level == SOL_SOCKET && cm->cmsg_type == SCM_RIGHTS)
+		memcpy(got, CMSG_DATA(cm), sizeof(*got));
+	at = n;
+	return recv_from(fd, r, sizeof(*r), &at);
+}
+
 /* -EPIPE: no full reply; else *status is the reply's, or what went wrong here. */
 static int exchange(int fd, const struct xtjit_req *h, struct client_call *c, int *status)
 {
@@ -385,7 +413,7 @@ static int exchange(int fd, const struct xtjit_req *h, struct client_call *c, in
 	err = send_req(fd, h, c);
 	/* a helper that refuses early answers without having read all of it */
 	if (!err || err == -EPIPE)
-		err = recv_all(fd, &r, sizeof(r));
+		err = c->fd ? recv_head(fd, &r, c->fd) : recv_all(fd, &r, sizeof(r));
 	if (!err && !sane(&r, h)) {
 		snprintf(c->note, sizeof(c->note),
 			 "xtjit: what listens at %s is no helper of this version",
@@ -457,6 +485,8 @@ int client_call(struct client_call *c)
 	if (helper && !*helper)
 		helper = NULL;
 	fill_req(&h, c);
+	if (c->fd)
+		*c->fd = -1;
 	for (;;) {
 		struct xt_err why = {};
 
@@ -466,6 +496,10 @@ int client_call(struct client_call *c)
 		}
 		c->rep_len = 0;
 		c->note[0] = '\0';
+		if (c->fd && *c->fd >= 0)
+			close(*c->fd);
+		if (c->fd)
+			*c->fd = -1;
 		fd = end ? connect_until(path, helper, true, end, &why) :
 			   client_connect(path, helper, &why);
 		if (fd < 0)

@@ -25,6 +25,7 @@ struct client_call {
 	void *rep;		/* its payload goes here; NULL: to be malloc()ed */
 	size_t rep_max;		/* what is longer is cut off */
 	size_t rep_len;		/* the reply's own length */
+	int *fd;		/* not NULL: an fd that comes with the reply, or -1 */
 	bool fault;		/* rep is not (all) writable memory */
 	bool unreached;		/* no reply: the helper could not be reached */
 	char note[XTJIT_MAX_NOTE + 1];
@@ -37,7 +38,8 @@ struct client_call {
  *
  * 0, or the negative errno of the reply: -ENOPROTOOPT if the helper could not
  * be reached.  note is "" or a text for the user, also on success.  An allocated
- * reply is NUL-terminated, and the caller's to free(), also after a failure.
+ * reply is NUL-terminated, and the caller's to free(), also after a failure; so
+ * is *fd, to close().
  */
 int client_call(struct client_call *c);
 

@@ -115,7 +115,7 @@ static int compile_table(const struct flavor_ops *fl, const struct ir_table *t,
 {
 	int fd = one_form(fl, t, m, env, err);
 
-	return fd == -EOPNOTSUPP && t->ngroups ? one_form(fl, t->plain, m, env, err) : fd;
+	return fd == -EOPNOTSUPP && t->ngroups && t->plain ? one_form(fl, t->plain, m, env, err) : fd;
 }
 
 int compile_exact(const struct ir_table *t, const struct table_maps *m,

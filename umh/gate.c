@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <linux/membarrier.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "emit.h"
 #include "gate.h"
@@ -13,11 +10,6 @@
 #define PROG_NETFILTER	32	/* BPF_PROG_TYPE_NETFILTER */
 #define ATTACH_NETFILTER 45	/* BPF_NETFILTER */
 #define NF_CTX_SKB	8	/* offsetof(struct bpf_nf_ctx, skb) */
-
-void grace(void)
-{
-	syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
-}
 
 int gate_seen_create(struct xt_err *err)
 {

@@ -11,7 +11,7 @@
  * two moving states it notes which packets went past it the new way, and the
  * entry program follows the note: so a packet that is between the two when the
  * word changes is neither done twice nor missed.  When all that were under way
- * are done (grace()), the final state follows.
+ * are done (grace.h), the final state follows.
  */
 #ifndef XTJIT_GATE_H
 #define XTJIT_GATE_H
@@ -26,9 +26,6 @@ enum gate_state {
 	GATE_TO_KERNEL,		/* the kernel does those that it notes */
 	GATE_TO_XTJIT,		/* the entry program does those that are noted */
 };
-
-/* Waits until every packet that was at a hook is past it. */
-void grace(void);
 
 /* The notes: a map from skb addresses. An fd, or a negative errno. */
 int gate_seen_create(struct xt_err *err);

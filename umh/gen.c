@@ -17,7 +17,6 @@
 
 #define BLOB_MAGIC	0x746a7867	/* "xtjg" */
 #define BLOB_VERSION	1
-#define BLOB_ENTRIES	512		/* offset of the entries in the pinned blob */
 
 /* The pinned blob begins with it. */
 struct gen_blob {
@@ -27,7 +26,7 @@ struct gen_blob {
 	struct xt_replace_hdr h;
 };
 
-_Static_assert(sizeof(struct gen_blob) <= BLOB_ENTRIES, "header of the blob");
+_Static_assert(sizeof(struct gen_blob) <= GEN_ENTRIES, "header of the blob");
 
 /*
  * base: what ADD_COUNTERS added.  There are two copies; .valid says which one
@@ -69,7 +68,7 @@ static struct base_copy *base_valid(const struct gen *g)
 	return base_copy(g, __atomic_load_n(&h->valid, __ATOMIC_ACQUIRE) & 1);
 }
 
-static struct gen *gen_new(void)
+struct gen *gen_new(void)
 {
 	struct gen *g = calloc(1, sizeof(*g));
 
@@ -77,17 +76,38 @@ static struct gen *gen_new(void)
 		return NULL;
 	g->prog = -1;
 	g->maps.counters = g->maps.state = -1;
-	g->live = g->base = (struct pmem)PMEM_NONE;
+	g->live = g->base = g->blob = (struct pmem)PMEM_NONE;
 	return g;
+}
+
+void gen_origin_put(struct gen_origin *o)
+{
+	if (--o->refs)
+		return;
+	classify_free(&o->grouped);
+	ir_table_free(&o->ir);
+	free(o);
 }
 
 void gen_strip(struct gen *g)
 {
-	if (!g->decoded)
+	if (!g->decoded) {
+		pmem_close(&g->blob);
 		return;
-	classify_free(&g->grouped);
-	ir_table_free(&g->ir);
+	}
+	if (g->edited || !g->origin)
+		classify_free(&g->grouped);
+	if (g->origin)
+		gen_origin_put(g->origin);
+	else
+		ir_table_free(&g->ir);
+	g->origin = NULL;
+	if (g->edited)
+		g->rs.blob = NULL;
 	xt_ruleset_free(&g->rs);
+	pmem_close(&g->blob);
+	free(g->offsets);
+	g->offsets = NULL;
 	g->decoded = false;
 }
 
@@ -146,6 +166,7 @@ static int decode(struct gen *g, const struct xt_family *f, const struct xt_repl
 	g->decoded = true;
 	if (ir_check(&g->ir, err) || passes_exact(&g->ir, err))
 		return -EOPNOTSUPP;
+	ir_needs(&g->ir, &g->needs);
 	return classify(&g->ir, cl_limits(), &g->grouped, err);
 }
 
@@ -233,7 +254,8 @@ static int resets_and_nat(const struct gen *g, struct xt_err *err)
 /* Whatever the verifier or a map says: the ruleset was right, so the kernel can have it. */
 enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err)
 {
-	int ret = resets_and_nat(g, err);
+	/* what an edit adds sends no reset */
+	int ret = g->edited ? 0 : resets_and_nat(g, err);
 
 	if (!ret)
 		ret = load(g, netns, err);
@@ -242,26 +264,44 @@ enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err)
 	return ret == -ENOMEM || ret == -EPERM ? GEN_REFUSED : GEN_UNCOMPILED;
 }
 
-static int pin_blob(const struct gen *g, struct xt_err *err)
+void *gen_make_blob(struct gen *g, __u32 size, struct xt_err *err)
+{
+	if (pmem_create(&g->blob, "xtjit_blob", GEN_ENTRIES + (size_t)size, err))
+		return NULL;
+	return g->blob.p + GEN_ENTRIES;
+}
+
+/* What the module takes, it writes to. */
+static int freeze_blob(struct gen *g)
+{
+	int ret = helper.backend->native ? 0 : pmem_freeze(&g->blob);
+
+	if (g->edited)
+		g->rs.blob = g->blob.p ? g->blob.p + GEN_ENTRIES : NULL;
+	return g->blob.p ? 0 : ret;
+}
+
+static int pin_blob(struct gen *g, struct xt_err *err)
 {
 	struct gen_blob *b;
-	struct pmem m;
+	void *entries;
 	int ret;
 
-	ret = pmem_create(&m, "xtjit_blob", BLOB_ENTRIES + (size_t)g->rs.size, err);
-	if (ret)
-		return ret;
-	b = m.p;
+	if (!g->edited) {
+		entries = gen_make_blob(g, g->rs.size, err);
+		if (!entries)
+			return err->err;
+		memcpy(entries, g->rs.blob, g->rs.size);
+	}
+	b = g->blob.p;
 	*b = (struct gen_blob){
 		.magic = BLOB_MAGIC, .version = BLOB_VERSION, .number = g->number,
 		.prev = g->prev, .request = g->request, .prog_id = g->prog_id,
 		.ncounters = g->ncounters, .h = g->h,
 	};
-	memcpy(m.p + BLOB_ENTRIES, g->rs.blob, g->rs.size);
-	ret = state_pin(m.fd, g->dir, "blob");
+	ret = state_pin(g->blob.fd, g->dir, "blob") ?: freeze_blob(g);
 	if (ret)
 		xt_fail(err, ret, "pin of the blob: %s", strerror(-ret));
-	pmem_close(&m);
 	return ret;
 }
 
@@ -290,13 +330,13 @@ int gen_pin(struct gen *g, const char *dir, struct xt_err *err)
 static int open_blob(struct gen *g, struct pmem *m)
 {
 	struct gen_blob *b;
-	int ret = pmem_open(m, g->dir, "blob", BLOB_ENTRIES);
+	int ret = pmem_open(m, g->dir, "blob", GEN_ENTRIES);
 
 	if (ret)
 		return ret;
 	b = m->p;
 	if (b->magic != BLOB_MAGIC || b->version != BLOB_VERSION ||
-	    b->ncounters > XT_MAX_RULES || b->h.size > m->len - BLOB_ENTRIES) {
+	    b->ncounters > XT_MAX_RULES || b->h.size > m->len - GEN_ENTRIES) {
 		pmem_close(m);
 		return -EINVAL;
 	}
@@ -359,18 +399,18 @@ int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *er
 
 	if (ret)
 		return xt_fail(err, ret, "%s/blob: %s", g->dir, strerror(-ret));
-	ret = decode(g, f, &g->h, blob.p + BLOB_ENTRIES, err);
+	ret = decode(g, f, &g->h, blob.p + GEN_ENTRIES, err);
 	if (!ret && g->ir.ncounters != g->ncounters)
 		ret = xt_fail(err, -EINVAL, "%s: its number of rules changed", g->dir);
-	pmem_close(&blob);
+	g->blob = blob;
 	return ret;
 }
 
 void *gen_entries(const struct gen *g, struct pmem *m)
 {
-	if (pmem_open(m, g->dir, "blob", BLOB_ENTRIES + (size_t)g->h.size))
+	if (pmem_open(m, g->dir, "blob", GEN_ENTRIES + (size_t)g->h.size))
 		return NULL;
-	return m->p + BLOB_ENTRIES;
+	return m->p + GEN_ENTRIES;
 }
 
 /* Names and sizes in it are the same: what points into it stays right. */
@@ -383,6 +423,8 @@ bool gen_is_empty(const struct gen *g)
 {
 	const struct xt_ruleset *rs = &g->rs;
 
+	if (g->edited)		/* it has groups */
+		return false;
 	for (__u32 i = 0; i < rs->nchains; i++)
 		if (rs->chains[i].hook < 0 || rs->chains[i].count != 1 ||
 		    rs->rules[rs->chains[i].first].verdict != XT_V_ACCEPT)
@@ -424,7 +466,26 @@ void gen_add(struct gen *g, __u64 id, const struct xt_counters *add)
 
 bool gen_nat_conflict(const struct gen *g, struct xt_err *err)
 {
-	return g->decoded && resets_and_nat(g, err);
+	struct gen *now;
+	bool ret;
+
+	if (!g->decoded || !g->edited)
+		return g->decoded && resets_and_nat(g, err);
+	now = gen_reread(g, err);
+	ret = !now || resets_and_nat(now, err);
+	gen_close(now);
+	return ret;
+}
+
+struct gen *gen_reread(const struct gen *g, struct xt_err *err)
+{
+	struct gen *now = NULL;
+
+	if (!g->decoded)
+		xt_fail(err, -ENODATA, "%s: its rules are not known", g->h.name);
+	else if (gen_decode(&now, g->rs.family, &g->h, g->rs.blob, err))
+		return NULL;
+	return now;
 }
 
 bool gen_added(const struct gen *g, __u64 id)

@@ -11,6 +11,7 @@
 #include "blob.h"
 #include "compile.h"
 #include "state.h"
+#include "xtjit_msg.h"
 
 struct gen {
 	__u64 number, prev;	/* prev: the one before it; 0: none */
@@ -23,10 +24,20 @@ struct gen {
 	struct table_maps maps;
 	struct pmem live;	/* maps.counters */
 	struct pmem base;	/* see gen_add() */
-	bool decoded;		/* rs and ir are there */
+	struct pmem blob;	/* what is pinned of the ruleset; open while it is in force */
+	bool decoded;		/* rs, ir and grouped are there */
 	struct xt_ruleset rs;
 	struct ir_table ir;	/* after the passes */
 	struct ir_table grouped;	/* the same in groups, which is what is compiled */
+	struct ir_needs needs;	/* of ir */
+	/*
+	 * Made by gen_edit(): rs has no rules, and its blob is .blob's; ir has those
+	 * of the ruleset that was decoded last, with their numbers then.
+	 */
+	bool edited;
+	__u32 ndel, nadd;	/* entries that went and came */
+	struct gen_origin *origin;	/* what it shares with those it was made from, or that from it */
+	__u32 *offsets;		/* of rs.blob; NULL: not yet known */
 	char dir[PIN_DIR_MAX];
 };
 
@@ -40,6 +51,13 @@ enum gen_result { GEN_OK, GEN_REFUSED, GEN_UNCOMPILED };
 enum gen_result gen_decode(struct gen **out, const struct xt_family *f,
 			   const struct xt_replace_hdr *h, const void *entries,
 			   struct xt_err *err);
+
+/*
+ * The same, and compiled, from @old, if they differ so little that what is alike
+ * need not be done again (classify_edit()); GEN_UNCOMPILED if not.
+ */
+enum gen_result gen_edit(struct gen **out, struct gen *old, const struct xt_replace_hdr *h,
+			 const void *entries, __u64 netns);
 
 /* Compiles and loads what was decoded, into a program that nothing calls yet. */
 enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err);
@@ -55,12 +73,31 @@ int gen_open(struct gen **out, const char *dir, const char *name);
 /* Decodes the pinned blob again. */
 int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *err);
 
+/* Where the entries are in what is pinned. */
+#define GEN_ENTRIES XTJIT_ENTRIES_AT
+
 /* The pinned entries, to be written to; NULL on failure. *m is to be closed by pmem_close(). */
 void *gen_entries(const struct gen *g, struct pmem *m);
 /* @entries, of the same layout, are what GET_ENTRIES shows. */
 void gen_shown(struct gen *g, const void *entries);
 /* No rules, no chains, policies ACCEPT. */
 bool gen_is_empty(const struct gen *g);
+
+/*
+ * A generation as decoded, of the same ruleset, and in no other use: for texts.
+ * NULL with @err; else the caller's to gen_close().
+ */
+struct gen *gen_reread(const struct gen *g, struct xt_err *err);
+
+/* For gen.c and gen_edit.c. */
+struct gen_origin {
+	unsigned int refs;
+	struct ir_table ir, grouped;
+};
+struct gen *gen_new(void);
+/* Makes g->blob, for @size bytes of entries: where they belong; NULL with @err. */
+void *gen_make_blob(struct gen *g, __u32 size, struct xt_err *err);
+void gen_origin_put(struct gen_origin *o);
 
 /* Forgets the rules, keeps the counters: it is the previous one now. */
 void gen_strip(struct gen *g);

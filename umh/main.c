@@ -18,6 +18,7 @@
 #include "backend.h"
 #include "daemon.h"
 #include "early.h"
+#include "grace.h"
 #include "helper.h"
 #include "kernel_xt.h"
 #include "loop.h"
@@ -337,6 +338,8 @@ static int start(const char *socket, bool module, struct xt_err *err)
 		ret = choose_backend(module, err);
 	if (!ret)
 		ret = state_init(module_is_open() ? NULL : socket, err);
+	if (!ret)
+		grace_init();
 	if (!ret && !module_is_open())
 		ret = open_slow_path(err);
 	if (!ret)
@@ -357,7 +360,7 @@ static int start(const char *socket, bool module, struct xt_err *err)
 static void other_pin(const char *dir, const char *name, void *arg)
 {
 	(void)dir;
-	*(bool *)arg |= strcmp(name, "ring") && strcmp(name, "self");
+	*(bool *)arg |= strcmp(name, "ring") && strcmp(name, "self") && strcmp(name, "grace");
 }
 
 /* With no namespace's state beside them, the shared maps are of no use to the next one. */
@@ -375,6 +378,7 @@ static void finish(void)
 	request_exit();
 	space_exit();
 	early_exit();
+	grace_exit();
 	module_close();
 	ring_buffer__free(ring);
 	close(timer_watch.fd);

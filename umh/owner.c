@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "early.h"
+#include "grace.h"
 #include "helper.h"
 #include "journal.h"
 #include "kernel_xt.h"
@@ -307,7 +308,7 @@ static int prepare_take(struct move *m, struct gen *g, const struct kxt_table *k
 
 	ret = table_make_core(t, err);
 	if (!ret)
-		ret = space_conntrack(t->space, t->family, &g->ir, err);
+		ret = space_conntrack(t->space, t->family, g, err);
 	if (!ret)
 		ret = table_stage(t, g, err);
 	if (!ret)

@@ -57,6 +57,8 @@ static void conn_close(struct conn *c)
 	close(c->watch.fd);
 	if (c->call.netns >= 0)
 		close(c->call.netns);
+	if (c->call.out_fd >= 0)
+		close(c->call.out_fd);
 	free(c->call.payload);
 	free(c->call.out);
 	free(c);
@@ -71,9 +73,26 @@ static size_t note_len(const struct conn *c)
 	return c->rep.note_len;
 }
 
+/* An fd goes with the first byte. */
+static void add_fd(const struct conn *c, struct msghdr *msg, struct cmsghdr *cm)
+{
+	if (c->sent || c->call.out_fd < 0)
+		return;
+	cm->cmsg_level = SOL_SOCKET;
+	cm->cmsg_type = SCM_RIGHTS;
+	cm->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cm), &c->call.out_fd, sizeof(int));
+	msg->msg_control = cm;
+	msg->msg_controllen = CMSG_SPACE(sizeof(int));
+}
+
 /* Status first, then what was made; 1 when all of it is sent, 0 if the peer is slow. */
 static int send_some(struct conn *c)
 {
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} control = {};
 	struct iovec part[3] = {
 		{ &c->rep, sizeof(c->rep) },
 		{ c->call.out, c->rep.len },
@@ -90,6 +109,7 @@ static int send_some(struct conn *c)
 		part[i].iov_len -= k;
 		skip -= k;
 	}
+	add_fd(c, &msg, &control.align);
 	n = sendmsg(c->watch.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
@@ -288,7 +308,7 @@ static void listener_event(struct watch *w, __u32 events)
 		return;
 	}
 	c->watch = (struct watch){ .fd = fd, .fn = conn_event };
-	c->call.netns = -1;
+	c->call.netns = c->call.out_fd = -1;
 	c->call.peer = peer;
 	c->since = now_ns();
 	c->next = conns;

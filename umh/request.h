@@ -23,6 +23,7 @@ struct call {
 	bool owner;		/* with device: who asks is of that user namespace */
 	void *out;		/* malloc()ed, or NULL */
 	size_t out_len;
+	int out_fd;		/* goes with the reply, and is closed then; -1: none */
 	struct xt_err err;	/* its text is the reply's note */
 };
 

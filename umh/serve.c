@@ -207,6 +207,19 @@ static int op_get(struct call *c, const struct xt_family *f)
 	return opt == (__u32)f->get_info ? table_get_info(t, c) : table_get_entries(t, c);
 }
 
+static int op_entries(struct call *c, const struct xt_family *f)
+{
+	struct table *t;
+	int ret;
+
+	if (c->req.len != sizeof(struct ipt_get_entries) || c->device || module_is_open())
+		return -EOPNOTSUPP;
+	ret = find_table(c, f, &t);
+	if (ret)
+		return ret;
+	return table_is_xtjit(t) ? table_entries(t, c) : -EOPNOTSUPP;
+}
+
 /*
  * PROC
  */
@@ -386,6 +399,8 @@ static int dispatch(struct call *c, const struct xt_family *f)
 		return op_move(c, f, false);
 	case XTJIT_OP_EARLY:
 		return op_early(c);
+	case XTJIT_OP_ENTRIES:
+		return f ? op_entries(c, f) : -EINVAL;
 	}
 	return xt_fail(&c->err, -EOPNOTSUPP, "unknown operation %u", c->req.op);
 }

@@ -56,6 +56,13 @@ __u32 set_index(struct set *s, const void *rec)
 	return *at - 1;
 }
 
+__u32 set_guess(struct set *s, const void *rec, __u32 *hint)
+{
+	if (*hint >= s->n || memcmp(s->rec + (size_t)*hint * s->size, rec, s->size))
+		*hint = set_index(s, rec);
+	return *hint;
+}
+
 __u32 set_find(const struct set *s, const void *rec)
 {
 	return s->n ? *place(s, rec) - 1 : SET_NONE;

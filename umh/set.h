@@ -20,7 +20,9 @@ struct set {
 
 /* The index of the record at @rec, which is added if it is not there. */
 __u32 set_index(struct set *s, const void *rec);
-/* The same, or SET_NONE. */
+/* The same; *@hint, kept from the last time, mostly is it already. */
+__u32 set_guess(struct set *s, const void *rec, __u32 *hint);
+/* The index, or SET_NONE. */
 __u32 set_find(const struct set *s, const void *rec);
 void *set_at(const struct set *s, __u32 i);
 void set_free(struct set *s);

@@ -133,19 +133,19 @@ struct space *space_get(int netns, __u64 cookie, struct xt_err *err)
 	return s;
 }
 
-int space_conntrack(struct space *s, const struct xt_family *f, const struct ir_table *next,
+int space_conntrack(struct space *s, const struct xt_family *f, const struct gen *next,
 		    struct xt_err *err)
 {
 	int fi = family_index(f), ret;
 	struct ir_needs n = {};
 
 	if (next)
-		ir_needs(next, &n);
-	for (int i = 0; i < XT_TABLES && !n.conntrack; i++) {
+		n = next->needs;
+	for (int i = 0; i < XT_TABLES; i++) {
 		const struct table *t = &s->tables[fi][i];
 
 		if (table_is_xtjit(t) && t->cur && t->cur->decoded)
-			ir_needs(&t->cur->ir, &n);
+			n.conntrack |= t->cur->needs.conntrack;
 	}
 	if (n.conntrack && !s->conntrack[fi]) {
 		ret = helper.backend->conntrack(f, true, err);

@@ -43,7 +43,7 @@ struct table *space_table(struct space *s, const struct xt_family *f, const char
  * Conntrack is on while a table of ours needs it: the tables as they are, and
  * @next (NULL: none) which is about to come.  Off again by @next == NULL.
  */
-int space_conntrack(struct space *s, const struct xt_family *f, const struct ir_table *next,
+int space_conntrack(struct space *s, const struct xt_family *f, const struct gen *next,
 		    struct xt_err *err);
 
 /* /proc/net/ip_tables_names as it would be if all tables were the kernel's. */

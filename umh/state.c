@@ -184,6 +184,8 @@ static int map_memory(struct pmem *m, int fd)
 	if (ret)
 		return ret;
 	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED && errno == EPERM)
+		p = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	m->p = p;
@@ -228,6 +230,17 @@ int pmem_open(struct pmem *m, const char *dir, const char *name, size_t min)
 	if (ret)
 		pmem_close(m);
 	return ret;
+}
+
+int pmem_freeze(struct pmem *m)
+{
+	int ret, err;
+
+	munmap(m->p, m->len);
+	m->p = NULL;
+	err = bpf_map_freeze(m->fd);
+	ret = map_memory(m, m->fd);
+	return ret ?: err;
 }
 
 int pmem_map(struct pmem *m, int fd)

@@ -4,6 +4,7 @@
  * is named after the helper's socket; or "module", of whoever has the module.
  *
  *   ROOT/ring, ROOT/self            what all programs share
+ *   ROOT/grace                      see grace.h
  *   ROOT/COOKIE/                    a network namespace
  *     space                         its settings
  *     early-xdp, early-tc           slots of the early programs
@@ -67,8 +68,10 @@ struct pmem {
 
 /* Zeroed memory of @len bytes. */
 int pmem_create(struct pmem *m, const char *name, size_t len, struct xt_err *err);
-/* Maps what DIR/NAME pins; of at least @min bytes. */
+/* Maps what DIR/NAME pins, of at least @min bytes; for reading only if it is frozen. */
 int pmem_open(struct pmem *m, const char *dir, const char *name, size_t min);
+/* From now on nobody can write to it; m->p may be elsewhere. 0 or a negative errno, and then as it was. */
+int pmem_freeze(struct pmem *m);
 /* Maps a map whose fd stays the caller's (m->fd is -1). */
 int pmem_map(struct pmem *m, int fd);
 void pmem_close(struct pmem *m);

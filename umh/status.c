@@ -94,13 +94,30 @@ static void print_helper(FILE *out)
 		fprintf(out, ", fallback %s", helper.fallback == XTJIT_FALLBACK_REFUSE ?
 			"refuse" : "kernel");
 	fputc('\n', out);
-	fprintf(out, "  requests %llu, rulesets %llu, refused %llu, handed to the kernel %llu, "
-		"namespaces taken over %llu\n", helper.requests, helper.replaces, helper.refused,
-		helper.handed_over, helper.recovered);
+	fprintf(out, "  requests %llu, rulesets %llu (%llu changed in part), refused %llu, handed to the kernel %llu, "
+		"namespaces taken over %llu\n", helper.requests, helper.replaces, helper.edits,
+		helper.refused, helper.handed_over, helper.recovered);
 	if (module_is_open())
 		return;
 	fprintf(out, "  logged %llu (failed %llu), rejected %llu (limited %llu, failed %llu)\n",
 		fx->logged, fx->log_failed, fx->rejected, fx->reject_limited, fx->reject_failed);
+}
+
+/* How the tables got the rulesets that are in force. */
+static void print_updates(const struct space *s, FILE *out)
+{
+	for (int i = 0; i < 2 * XT_TABLES; i++) {
+		const struct table *t = &s->tables[i / XT_TABLES][i % XT_TABLES];
+
+		if (!table_is_xtjit(t) || !t->cur || !t->update_ns)
+			continue;
+		fprintf(out, "  last update of %s %s: ", t->family->name, t->row->name);
+		if (t->cur->edited)
+			fprintf(out, "in part, %u entries gone, %u new", t->cur->ndel, t->cur->nadd);
+		else
+			fputs("as a whole", out);
+		fprintf(out, ", %llu us\n", t->update_ns / 1000);
+	}
 }
 
 int status_text(__u64 cookie, const struct xt_family *f, FILE *out)
@@ -116,6 +133,8 @@ int status_text(__u64 cookie, const struct xt_family *f, FILE *out)
 	if (s)
 		early_status(s, out);
 	print_helper(out);
+	if (s)
+		print_updates(s, out);
 	return 0;
 }
 
@@ -123,12 +142,21 @@ static int dump_table(const struct space *s, const struct table *t, const struct
 		      FILE *out, struct xt_err *err)
 {
 	const struct gen *g = t->cur;
+	struct gen *now;
 
 	if (!g->decoded)
 		return xt_fail(err, -ENODATA, "%s: its rules cannot be read", t->row->name);
 	if (d->what == XTJIT_DUMP_BPF)
 		return gen_listing(g, s->cookie, out, err);
-	ir_print(out, &g->grouped);
+	if (!g->edited) {
+		ir_print(out, &g->grouped);
+		return 0;
+	}
+	now = gen_reread(g, err);
+	if (!now)
+		return err->err ?: -EIO;
+	ir_print(out, &now->grouped);
+	gen_close(now);
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/netfilter_ipv4/ip_tables.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "backend.h"
 #include "bounds.h"
 #include "early.h"
+#include "grace.h"
 #include "helper.h"
 #include "kernel_xt.h"
 #include "owner.h"
@@ -184,6 +186,22 @@ int table_get_entries(struct table *t, struct call *c)
 	return 0;
 }
 
+/* Nobody writes to what is pinned of a ruleset, once it is frozen: who asks may read it there. */
+int table_entries(struct table *t, struct call *c)
+{
+	const struct ipt_get_entries *get = c->payload;
+	struct gen *g = t->cur;
+
+	if (get->size != g->h.size)
+		return -EAGAIN;
+	if (!g->decoded || g->blob.fd < 0)
+		return -EOPNOTSUPP;
+	c->out_fd = fcntl(g->blob.fd, F_DUPFD_CLOEXEC, 0);
+	if (c->out_fd < 0)
+		return -errno;
+	return table_reply_counters(c, g);
+}
+
 int table_add_counters(struct table *t, struct call *c)
 {
 	const struct xt_counters_info *info = c->payload;
@@ -233,7 +251,7 @@ int table_install(struct table *t, struct gen *g, struct xt_err *err)
 	struct early_progs early;
 	int ret;
 
-	ret = space_conntrack(s, t->family, &g->ir, err);
+	ret = space_conntrack(s, t->family, g, err);
 	if (ret)
 		return ret;
 	ret = table_stage(t, g, err);
@@ -277,7 +295,7 @@ static enum gen_result compile(struct table *t, struct gen *g, struct xt_err *er
 {
 	enum gen_result res = gen_compile(g, t->space->cookie, err);
 
-	if (res == GEN_OK && space_conntrack(t->space, t->family, &g->ir, err))
+	if (res == GEN_OK && space_conntrack(t->space, t->family, g, err))
 		res = GEN_UNCOMPILED;
 	return res;
 }
@@ -292,7 +310,7 @@ int table_reply_counters(struct call *c, const struct gen *g)
 	return 0;
 }
 
-static int replace_xtjit(struct table *t, struct call *c, struct gen *g)
+static int replace_xtjit(struct table *t, struct call *c, struct gen *g, __u64 begin)
 {
 	int ret;
 
@@ -303,7 +321,10 @@ static int replace_xtjit(struct table *t, struct call *c, struct gen *g)
 		gen_drop(g);
 		return ret;
 	}
-	return table_reply_counters(c, t->prev);
+	helper.edits += g->edited;
+	ret = table_reply_counters(c, t->prev);
+	t->update_ns = now_ns() - begin;
+	return ret;
 }
 
 static int give(struct table *t, struct call *c, const struct xt_replace_hdr *h,
@@ -371,6 +392,7 @@ static int replace_kernel(struct table *t, struct call *c, const struct xt_repla
 
 int table_replace(struct table *t, struct call *c)
 {
+	__u64 begin = now_ns();
 	struct xt_replace_hdr h;
 	struct gen *g = NULL;
 	enum gen_result res;
@@ -389,6 +411,9 @@ int table_replace(struct table *t, struct call *c)
 		return ret;
 	if (table_is_kernel(t))
 		return replace_kernel(t, c, &h, entries);
+	if (h.num_counters == t->cur->ncounters && !t->space->w->foreign &&
+	    gen_edit(&g, t->cur, &h, entries, t->space->cookie) == GEN_OK)
+		return replace_xtjit(t, c, g, begin);
 	res = gen_decode(&g, t->family, &h, entries, &c->err);
 	if (res == GEN_REFUSED)
 		return as_the_kernel(c, c->err.err);
@@ -399,7 +424,7 @@ int table_replace(struct table *t, struct call *c)
 	else if (res == GEN_OK)
 		res = compile(t, g, &c->err);
 	if (!ret && res == GEN_OK)
-		return replace_xtjit(t, c, g);
+		return replace_xtjit(t, c, g, begin);
 	gen_close(g);
 	if (ret)
 		return ret;

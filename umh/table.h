@@ -50,6 +50,7 @@ struct table {
 	int slot, seen;		/* -1 until xtjit has had it */
 	int link[XT_HOOKS], prio[XT_HOOKS];
 	struct gen *cur, *prev;
+	__u64 update_ns;	/* what the last replacement took us; 0: none by this helper */
 };
 
 void table_init(struct table *t, struct space *s, const struct xt_family *f,
@@ -84,6 +85,8 @@ int table_links(const struct table *t);
 /* The socket options, for a table that xtjit has. */
 int table_get_info(struct table *t, struct call *c);
 int table_get_entries(struct table *t, struct call *c);
+/* OP_ENTRIES; -EOPNOTSUPP: GET_ENTRIES has them. */
+int table_entries(struct table *t, struct call *c);
 int table_add_counters(struct table *t, struct call *c);
 
 /* SO_SET_REPLACE, whoever has it. */

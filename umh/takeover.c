@@ -8,6 +8,7 @@
 
 #include "backend.h"
 #include "early.h"
+#include "grace.h"
 #include "helper.h"
 #include "netns.h"
 #include "nfct.h"

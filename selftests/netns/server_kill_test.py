@@ -61,11 +61,11 @@ def recovery(w):
     w.ipt("-A", "FORWARD", "-p", "tcp", "-m", "limit", "--limit", "1/s", "-j", "DROP",
           cmd="ip6tables-legacy")
     w.traffic()
-    before = [l for l in w.status().splitlines() if not l.startswith(("helper", "  req", "  log"))]
+    before = [l for l in w.status().splitlines() if not l.startswith(("helper", "  req", "  log", "  last"))]
     check(w.kill(signal.SIGTERM) == 0, "SIGTERM: not a clean exit")
     time.sleep(0.1)
     w.start()
-    after = [l for l in w.status().splitlines() if not l.startswith(("helper", "  req", "  log"))]
+    after = [l for l in w.status().splitlines() if not l.startswith(("helper", "  req", "  log", "  last"))]
     check(before == after, "status differs: %s %s" % (before, after))
     w.ipt("-A", "INPUT", "-s", "10.0.0.9")
     check_counts(w, w.stop_traffic(), "recovery")

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A change of a table in groups: what is alike is copied with its counters moved
+ * to where they are now, keys that go or come are taken out of the families'
+ * tables or put in.
+ */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "classify_edit.h"
+
+static __u32 moved(const struct cl_edit *e, __u32 counter)
+{
+	return counter >= e->at + e->ndel ? counter - e->ndel + e->nadd :
+	       counter > e->at ? e->at : counter;
+}
+
+static __u32 moved_value(const struct cl_edit *e, __u32 value)
+{
+	return value == CL_NONE ? value : moved(e, value >> 8) << 8 | (value & 0xff);
+}
+
+/* The counter is one of those that go. */
+static bool goes(const struct cl_edit *e, __u32 counter)
+{
+	return counter >= e->at && counter - e->at < e->ndel;
+}
+
+/*
+ * The group in which the change is: no other rule that is emitted is among those
+ * that go, nor lies between the group's code and the place of those that come.
+ */
+static __u32 find_group(const struct ir_table *t, const struct cl_edit *e)
+{
+	const struct ir_chain *c = &t->chains[e->chain];
+	__u32 group = CL_NONE;
+	bool in = false;
+
+	for (__u32 i = 0; i < c->nrules; i++) {
+		const struct ir_rule *r = &c->rules[i];
+
+		if (r->action == IR_A_LOOKUP) {
+			group = r->arg;
+			in = true;
+		} else if (r->action == IR_A_DISPATCH) {
+			in = false;
+		} else if (goes(e, r->counter)) {
+			return CL_NONE;
+		} else if (r->counter < e->at) {
+			if (!in)
+				group = CL_NONE;
+		} else if (!in) {
+			return group;
+		}
+	}
+	return group;
+}
+
+static void conds_of(struct edit *x)
+{
+	struct cl_conds *cs = &x->conds;
+
+	cs->set.size = sizeof(struct cl_cond);
+	cs->loose.size = sizeof(struct ir_pred);
+	for (__u32 i = 0; i < x->g->nconds; i++) {
+		set_index(&cs->set, &x->g->conds[i]);
+		if (x->g->conds[i].how == CL_PLAIN)
+			set_index(&cs->loose, &x->g->conds[i].p);
+	}
+	cs->uses = malloc((cs->loose.n + 1) * sizeof(*cs->uses));
+	if (!cs->uses)
+		abort();
+	for (__u32 i = 0; i < cs->loose.n; i++)
+		cs->uses[i] = CL_SHARED;
+}
+
+static bool alike(const struct cl_family *f, const struct cl_parsed *p, bool hot,
+		  const struct cl_prefix *const key[CL_NFIELDS])
+{
+	if (f->hot != hot || f->nconds != p->nconds ||
+	    memcmp(f->conds, p->conds, p->nconds * sizeof(p->conds[0])) ||
+	    memcmp(f->has, p->has, sizeof(p->has)))
+		return false;
+	for (int i = 0; i < CL_NFIELDS; i++)
+		if (f->has[i] && i != f->vary && f->len[i] != key[i]->len)
+			return false;
+	return true;
+}
+
+/* The family of a key, if it has a table for it. */
+static bool add_key(struct edit *x, bool hot, const struct cl_prefix *const key[CL_NFIELDS],
+		    struct keys *out)
+{
+	struct cl_items it = { 0 };
+	const struct cl_family *f;
+	__u32 i = 0;
+
+	while (i < x->g->nfamilies && !alike(&x->g->families[i], &x->parsed, hot, key))
+		i++;
+	if (i == x->g->nfamilies)
+		return false;
+	f = &x->g->families[i];
+	if (out->n == out->cap) {
+		out->cap = out->cap * 2 + 8;
+		out->at = realloc(out->at, out->cap * sizeof(*out->at));
+		if (!out->at)
+			abort();
+	}
+	memset(&out->at[out->n], 0, sizeof(out->at[0]));
+	out->at[out->n].family = i;
+	if (f->nwords) {
+		cl_items_add(x->old, f, &it, key, 0);
+		out->at[out->n].k = it.it[0];
+		free(it.it);
+		while (out->at[out->n].level < f->ntables &&
+		       f->tables[out->at[out->n].level].len != out->at[out->n].k.len)
+			out->at[out->n].level++;
+	}
+	return out->at[out->n++].level < f->ntables || !f->nwords;
+}
+
+/* Of the form that was parsed. */
+static bool add_keys(struct edit *x, bool hot, struct keys *out)
+{
+	const struct cl_prefix *key[CL_NFIELDS] = { NULL };
+	const struct cl_parsed *p = &x->parsed;
+	bool any = hot;
+
+	for (int i = 0; i < p->nconds; i++)
+		if (p->conds[i] >= x->g->nconds)
+			return false;
+	for (int f = 0; f < CL_NFIELDS; f++)
+		any |= p->has[f];
+	for (int i = 0; any && i < p->nkeys; i++) {
+		int at = i;
+
+		for (int f = 0; f < CL_NFIELDS; f++) {
+			if (!p->has[f])
+				continue;
+			key[f] = &p->alts[f][at % p->nalts[f]];
+			at /= p->nalts[f];
+		}
+		if (!add_key(x, hot, key, out))
+			return false;
+	}
+	return any;
+}
+
+/* All keys of a rule; false: no member of the group could be like it. */
+static bool keys_of(struct edit *x, const struct ir_rule *r, struct keys *out)
+{
+	out->n = 0;
+	if (!cl_pure(r))
+		return false;
+	for (int i = 0; i < r->npreds; i++)
+		if (cl_is_guard(&r->preds[i]) &&
+		    (!cl_parse(x->old, r, i, &x->conds, &x->parsed) ||
+		     !cl_parse_bad(&x->conds, &x->parsed, &r->preds[i]) ||
+		     !add_keys(x, true, out)))
+			return false;
+	return cl_parse(x->old, r, r->npreds, &x->conds, &x->parsed) && add_keys(x, false, out);
+}
+
+/* Its place among the group's acts, if it only decides; else 0. */
+static __u32 act_of(const struct ir_group *g, const struct ir_rule *r)
+{
+	if (r->action != IR_A_ACCEPT && r->action != IR_A_DROP && r->action != IR_A_RETURN)
+		return 0;
+	for (__u32 i = 1; i < g->nacts; i++)
+		if (g->acts[i].action == r->action)
+			return i;
+	return 0;
+}
+
+static bool same_key(const struct at *a, const struct at *b)
+{
+	return a->family == b->family && a->k.len == b->k.len &&
+	       !memcmp(a->k.word, b->k.word, sizeof(a->k.word));
+}
+
+/* The rule of that counter, as rules are numbered at this point of the change. */
+static const struct ir_rule *rule_of(const struct edit *x, __u32 counter)
+{
+	const struct cl_edit *e = x->e;
+
+	if (x->renumbered && counter >= e->at) {
+		if (counter - e->at < e->nadd)
+			return &e->add[counter - e->at];
+		counter = counter - e->nadd + e->ndel;
+	}
+	return e->rule(e->arg, counter);
+}
+
+bool edit_has_key(struct edit *x, __u32 counter, const struct at *a)
+{
+	const struct ir_rule *r = rule_of(x, counter);
+	struct keys k = { 0 };
+	bool has = false;
+
+	if (r && keys_of(x, r, &k))
+		for (__u32 i = 0; i < k.n; i++)
+			has |= same_key(&k.at[i], a);
+	free(k.at);
+	return has;
+}
+
+static int delete_rules(struct edit *x, struct keys *k)
+{
+	int ret = 0;
+
+	for (__u32 i = 0; i < x->e->ndel && !ret; i++) {
+		const struct ir_rule *r = &x->e->del[i];
+		__u32 act = act_of(x->g, r), value = (x->e->at + i) << 8;
+
+		if (!act || !keys_of(x, r, k))
+			return -EAGAIN;
+		for (__u32 n = 0; n < k->n && !ret; n++) {
+			bool hot = x->g->families[k->at[n].family].hot;
+
+			ret = edit_delete(x, &k->at[n], value | (hot ? CL_HOTDROP : act));
+		}
+		x->g->nmembers--;
+	}
+	return ret;
+}
+
+static int insert_rules(struct edit *x, struct keys *k)
+{
+	int ret = 0;
+
+	for (__u32 i = 0; i < x->e->nadd && !ret; i++) {
+		const struct ir_rule *r = &x->e->add[i];
+		__u32 act = act_of(x->g, r), counter = x->e->at + i;
+
+		if (!act || counter >= (1u << 24) - 1 || !keys_of(x, r, k))
+			return -EAGAIN;
+		for (__u32 n = 0; n < k->n && !ret; n++) {
+			bool hot = x->g->families[k->at[n].family].hot;
+
+			ret = edit_insert(x, &k->at[n], counter << 8 | (hot ? CL_HOTDROP : act));
+		}
+		x->g->nmembers++;
+		if (counter < x->g->first)
+			x->g->first = counter;
+		if (counter > x->g->last)
+			x->g->last = counter;
+	}
+	return ret;
+}
+
+/*
+ * What is copied
+ */
+
+/* Nodes of lists, which several families share. */
+static void move_nodes(struct edit *x, const struct ir_group *g)
+{
+	__u32 (*node)[2] = (void *)(x->im.p + g->nodes);
+
+	for (__u32 i = 0; i < g->nnodes; i++)
+		node[i][0] = moved_value(x->e, node[i][0]);
+}
+
+static void move_table(struct edit *x, const struct cl_family *f, const struct cl_table *t)
+{
+	__u8 *p = x->im.p + t->slots + f->slot_size - 4;
+
+	for (__u32 i = 0; i < t->ph.nslots; i++, p += f->slot_size) {
+		__u32 v;
+
+		memcpy(&v, p, 4);
+		v = moved_value(x->e, v);
+		memcpy(p, &v, 4);
+	}
+}
+
+static void move_group(struct edit *x, struct ir_group *g)
+{
+	move_nodes(x, g);
+	for (__u32 i = 0; i < g->nfamilies; i++) {
+		struct cl_family *f = &g->families[i];
+
+		f->first = moved_value(x->e, f->first);
+		for (int k = 0; !f->depth && k < f->ntables; k++)
+			move_table(x, f, &f->tables[k]);
+	}
+	for (__u32 i = 0; i < g->nrefs; i++)
+		g->refs[i].value = moved_value(x->e, g->refs[i].value);
+	g->first = moved(x->e, g->first);
+	g->last = moved(x->e, g->last);
+}
+
+static void *copy(struct ir_arena *a, const void *from, __u32 n, size_t size)
+{
+	void *p = NULL;
+
+	/* room as ir_grow() expects it */
+	for (__u32 cap = 1; n; cap *= 2)
+		if (cap >= n) {
+			p = ir_alloc(a, cap * size);
+			memcpy(p, from, n * size);
+			break;
+		}
+	return p;
+}
+
+static void copy_groups(struct edit *x)
+{
+	struct ir_table *t = x->out;
+
+	t->groups = copy(t->arena, x->old->groups, t->ngroups, sizeof(*t->groups));
+	for (__u32 i = 0; i < t->ngroups; i++) {
+		struct ir_group *g = &t->groups[i];
+
+		g->families = copy(t->arena, g->families, g->nfamilies, sizeof(*g->families));
+		g->refs = copy(t->arena, g->refs, g->nrefs, sizeof(*g->refs));
+		for (__u32 k = 0; k < g->nfamilies; k++)
+			g->families[k].tables = copy(t->arena, g->families[k].tables,
+						     g->families[k].ntables,
+						     sizeof(*g->families[k].tables));
+	}
+}
+
+static void copy_rule(struct edit *x, struct ir_rule *r)
+{
+	r->counter = moved(x->e, r->counter);
+	if (!r->npreds || r->preds[0].kind != IR_P_BEFORE)
+		return;
+	r->preds = copy(x->out->arena, r->preds, r->npreds, sizeof(*r->preds));
+	r->preds[0].value = r->counter;
+}
+
+static void copy_chains(struct edit *x)
+{
+	struct ir_table *t = x->out;
+
+	t->chains = copy(t->arena, x->old->chains, t->nchains, sizeof(*t->chains));
+	for (__u32 i = 0; i < t->nchains; i++) {
+		struct ir_chain *c = &t->chains[i];
+
+		c->rules = copy(t->arena, c->rules, c->nrules, sizeof(*c->rules));
+		for (__u32 k = 0; k < c->nrules; k++)
+			copy_rule(x, &c->rules[k]);
+	}
+}
+
+static const __u8 *old_image(const struct cl_image *im)
+{
+	void *p;
+
+	if (im->fd < 0)
+		return im->p;
+	p = mmap(NULL, im->size, PROT_READ, MAP_SHARED, im->fd, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* In memory as it was; classify_map() makes the map of it. */
+static int copy_image(struct edit *x)
+{
+	const struct cl_image *from = x->old->image;
+	const __u8 *p;
+
+	x->im = (struct cl_image){
+		.size = from->size, .cap = from->size, .planned = from->planned, .fd = -1,
+	};
+	x->im.p = malloc(from->size + 1);
+	if (!x->im.p)
+		return -ENOMEM;
+	if (!from->size)
+		return 0;
+	p = old_image(from);
+	if (!p)
+		return -errno;
+	memcpy(x->im.p, p, from->size);
+	if (from->fd >= 0)
+		munmap((void *)p, from->size);
+	return 0;
+}
+
+static int by_first(const void *a, const void *b)
+{
+	const struct cl_family *x = a, *y = b;
+
+	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+static int change(struct edit *x)
+{
+	struct keys k = { 0 };
+	int ret = 0;
+
+	if (x->g)
+		ret = edit_room(x) ?: delete_rules(x, &k);
+	for (__u32 i = 0; !ret && x->e->ndel != x->e->nadd && i < x->out->ngroups; i++)
+		move_group(x, &x->out->groups[i]);
+	x->renumbered = true;
+	if (!ret && x->g)
+		ret = insert_rules(x, &k);
+	free(k.at);
+	if (x->g)
+		edit_trim(x);
+	if (!ret && x->g)
+		qsort(x->g->families, x->g->nfamilies, sizeof(*x->g->families), by_first);
+	return ret;
+}
+
+static bool changes_well(const struct ir_group *g)
+{
+	return g->nrefs && !g->native && g->nacts <= CL_INDIRECT;
+}
+
+int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir_table *out,
+		  struct xt_err *err)
+{
+	struct edit x = { .old = old, .e = e, .out = out };
+	bool none = !e->ndel && !e->nadd;
+	__u32 group = none ? CL_NONE : find_group(old, e);
+	int ret;
+
+	if (!none && (group == CL_NONE || !changes_well(&old->groups[group])))
+		return -EAGAIN;
+	*out = *old;
+	out->ncounters = old->ncounters - e->ndel + e->nadd;
+	out->plain = NULL;
+	out->arena = ir_arena_new();
+	out->image = ir_alloc(out->arena, sizeof(*out->image));
+	out->image->fd = -1;
+	copy_groups(&x);
+	copy_chains(&x);
+	ret = copy_image(&x);
+	if (!none) {
+		x.g = &out->groups[group];
+		conds_of(&x);
+	}
+	if (!ret)
+		ret = change(&x);
+	*out->image = x.im;
+	cl_conds_free(&x.conds);
+	if (!ret)
+		return 0;
+	classify_free(out);
+	return ret == -EAGAIN ? ret : xt_fail(err, ret, "%s: lookups: %s", old->table->name,
+					      strerror(-ret));
+}
