@@ -23,6 +23,16 @@ static inline void compat_exit(void)
 }
 #endif
 
+/* The packet is traced: by the target TRACE, or nf_tables' nftrace. */
+static inline bool compat_traced(const struct sk_buff *skb)
+{
+#if IS_ENABLED(CONFIG_NETFILTER_XT_TARGET_TRACE) || IS_ENABLED(CONFIG_NF_TABLES)
+	return skb->nf_trace;
+#else
+	return false;
+#endif
+}
+
 /*
  * A table of x_tables without hooks of its own; unregistering it frees it with
  * its info.  XTJIT_TABLE_EXIT: it is told by its name, in two steps; from 7.2

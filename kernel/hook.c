@@ -81,7 +81,8 @@ static u32 run_flags(const struct sk_buff *skb, const struct nf_hook_state *stat
 	const struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
 
 	run->ct = (unsigned long)ct;
-	return state->hook | ctinfo << 4 | (ct ? XTJIT_RUN_CT : 0) | level << 8;
+	return state->hook | ctinfo << 4 | (ct ? XTJIT_RUN_CT : 0) | level << 8 |
+	       (compat_traced(skb) ? XTJIT_RUN_TRACE : 0);
 }
 
 /*
@@ -128,16 +129,19 @@ static void find_l4(struct sk_buff *skb, struct xt_action_param *par)
 }
 
 /*
- * Runs slot c->arg.  True if the program goes on, with the slot's answer in
- * c->arg; else *verdict has the packet's.
+ * Runs slot c->arg, or logs a rule.  True if the program goes on, with the slot's
+ * answer in c->arg; else *verdict has the packet's.
  */
-static bool run_native(const struct xtjit_rules *rs, struct sk_buff *skb,
-		       const struct nf_hook_state *state, struct cursor *c, u32 *verdict)
+static bool run_native(const struct xtjit_table *t, const struct xtjit_rules *rs,
+		       struct sk_buff *skb, const struct nf_hook_state *state, struct cursor *c,
+		       u32 *verdict)
 {
 	struct xt_action_param par = { .state = state };
 	const struct xtjit_native *n;
 
 	*verdict = NF_DROP;
+	if (c->arg & XTJIT_TRACE)
+		return xtjit_trace(rs, t->type->name, skb, state, c->arg & ~XTJIT_TRACE);
 	if (c->arg >= rs->nslots)
 		return false;
 	n = &rs->slots[c->arg];
@@ -156,8 +160,8 @@ static bool run_native(const struct xtjit_rules *rs, struct sk_buff *skb,
 	return *verdict == XT_CONTINUE && !par.hotdrop;
 }
 
-static u32 run_rules(const struct xtjit_rules *rs, struct sk_buff *skb,
-		     const struct nf_hook_state *state, u32 level)
+static u32 run_rules(const struct xtjit_table *t, const struct xtjit_rules *rs,
+		     struct sk_buff *skb, const struct nf_hook_state *state, u32 level)
 {
 	struct xtjit_run run = {
 		.skb = (unsigned long)skb, .state = (unsigned long)state,
@@ -176,7 +180,7 @@ static u32 run_rules(const struct xtjit_rules *rs, struct sk_buff *skb,
 			continue;
 		if (verdict != XTJIT_YIELD)
 			return verdict;
-		if (!run_native(rs, skb, state, &c, &verdict))
+		if (!run_native(t, rs, skb, state, &c, &verdict))
 			return verdict;
 	}
 	return NF_DROP;
@@ -193,7 +197,7 @@ unsigned int xtjit_hook(void *priv, struct sk_buff *skb, const struct nf_hook_st
 	level = enter();
 	rs = rcu_dereference(t->rules);
 	if (likely(level < XTJIT_MAX_LEVELS))
-		verdict = run_rules(rs, skb, state, level);
+		verdict = run_rules(t, rs, skb, state, level);
 	leave();
 	local_bh_enable();
 	return verdict;

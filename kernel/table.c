@@ -104,6 +104,7 @@ static void rules_free(struct xtjit_rules *rs, const struct xtjit_place *at)
 	if (rs->prog)
 		bpf_prog_put(rs->prog);
 	user_bytes -= rs->charged;
+	kvfree(rs->traces);
 	kvfree(rs);
 }
 
@@ -151,15 +152,16 @@ static int rules_charge(struct xtjit_rules *rs, const struct xtjit_commit *c, st
 	return 0;
 }
 
+/* @old: in force, and its extensions are to be kept; or NULL. */
 static int rules_new(struct xtjit_rules **out, struct xtjit_commit *c,
-		     const struct xtjit_place *at)
+		     const struct xtjit_place *at, const struct xtjit_rules *old)
 {
 	struct xtjit_rules *rs;
 	int ret;
 
 	if (c->nslots > XTJIT_MAX_SLOTS)
 		return -EINVAL;
-	rs = kvzalloc(struct_size(rs, slots, c->nslots), GFP_KERNEL_ACCOUNT);
+	rs = kvzalloc(struct_size(rs, slots, old ? old->nslots : c->nslots), GFP_KERNEL_ACCOUNT);
 	if (!rs)
 		return -ENOMEM;
 	rs->gen = c->gen;
@@ -170,9 +172,9 @@ static int rules_new(struct xtjit_rules **out, struct xtjit_commit *c,
 		rs->prog = NULL;
 		goto err;
 	}
-	ret = rules_charge(rs, c, at->net);
-	if (!ret)
-		ret = rules_slots(rs, c, at);
+	ret = xtjit_trace_get(rs, c);
+	if (!ret && !old)
+		ret = rules_charge(rs, c, at->net) ?: rules_slots(rs, c, at);
 	if (!ret) {
 		*out = rs;
 		return 0;
@@ -182,9 +184,28 @@ err:
 	return ret;
 }
 
+/* @rs has all that @old has, too; until one of them lets go. */
+static void rules_share(struct xtjit_rules *rs, const struct xtjit_rules *old)
+{
+	memcpy(rs->slots, old->slots, flex_array_size(rs, slots, old->nslots));
+	rs->nslots = old->nslots;
+	rs->charged = old->charged;
+}
+
+static void rules_let_go(struct xtjit_rules *rs)
+{
+	rs->nslots = 0;
+	rs->charged = 0;
+}
+
 /*
  * Tables
  */
+
+static struct xtjit_rules *table_rules(const struct xtjit_table *t)
+{
+	return rcu_dereference_protected(t->rules, lockdep_is_held(&xtjit_tables_lock));
+}
 
 static int nat_register(struct xtjit_table *t, struct nf_hook_ops *ops)
 {
@@ -320,7 +341,7 @@ static void table_free(struct xtjit_table *t)
 
 	list_del(&t->list);
 	name_unregister(t);
-	rules_free(rcu_dereference_protected(t->rules, lockdep_is_held(&xtjit_tables_lock)), &at);
+	rules_free(table_rules(t), &at);
 	table_pin(t, false);
 	kfree(t);
 }
@@ -335,15 +356,19 @@ static void table_drop(struct xtjit_table **where)
 	table_free(t);
 }
 
-static void table_switch(struct xtjit_table *t, struct xtjit_rules *rs, bool grace)
+static void table_switch(struct xtjit_table *t, struct xtjit_rules *rs, u32 flags)
 {
 	struct xtjit_place at = table_place(t);
-	struct xtjit_rules *old;
+	struct xtjit_rules *old = table_rules(t);
 
-	old = rcu_replace_pointer(t->rules, rs, lockdep_is_held(&xtjit_tables_lock));
+	if (flags & XTJIT_COMMIT_KEEP)
+		rules_share(rs, old);
+	rcu_assign_pointer(t->rules, rs);
 	xtjit_hook_wait();
-	if (grace)
+	if (flags & XTJIT_COMMIT_GRACE)
 		synchronize_rcu_expedited();
+	if (flags & XTJIT_COMMIT_KEEP)
+		rules_let_go(old);
 	rules_free(old, &at);
 }
 
@@ -355,19 +380,24 @@ static int commit(struct xtjit_commit *c, struct net *net)
 {
 	struct xtjit_place at = { net, c->table, c->family };
 	struct xtjit_table **where = table_slot(net, c->family, c->table), *t;
-	struct xtjit_rules *rs;
+	struct xtjit_rules *rs, *old = NULL;
 	int ret;
 
 	if (!where)
 		return -ENOENT;
-	ret = rules_new(&rs, c, &at);
+	if (c->flags & XTJIT_COMMIT_KEEP) {
+		old = *where ? table_rules(*where) : NULL;
+		if (!old || old->gen != c->gen)
+			return -ESTALE;
+	}
+	ret = rules_new(&rs, c, &at, old);
 	if (ret)
 		return ret;
 	ret = xtjit_request_seal(c->id);
 	if (ret)
 		goto err;
 	if (*where) {
-		table_switch(*where, rs, c->flags & XTJIT_COMMIT_GRACE);
+		table_switch(*where, rs, c->flags);
 	} else {
 		t = table_new(&at, rs);
 		if (IS_ERR(t)) {
@@ -425,7 +455,10 @@ static int with_table(struct xtjit_table_id *id,
 
 static int query(struct xtjit_table **where, struct xtjit_table_id *id)
 {
-	id->gen = *where ? rcu_dereference_protected((*where)->rules, 1)->gen : 0;
+	const struct xtjit_rules *rs = *where ? table_rules(*where) : NULL;
+
+	id->gen = rs ? rs->gen : 0;
+	id->ntraces = rs ? rs->ntraces : 0;
 	return 0;
 }
 

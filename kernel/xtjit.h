@@ -8,6 +8,7 @@
  *	table.c		a namespace's tables; one switch from ruleset to ruleset
  *	hook.c		the packet's way: hooks, the program, native slots
  *	native.c	matches and targets of x_tables with a rule's own data
+ *	trace.c		what the target TRACE has logged
  *	compat.c	what ip_tables of older kernels has besides
  *
  * Locks: xtjit_tables_lock (table.c) is taken before the device's (dev.c);
@@ -75,6 +76,8 @@ struct xtjit_rules {
 	u64 gen;
 	u32 charged;			/* bytes, of a namespace of an unprivileged user */
 	bool empty;
+	struct xtjit_trace *traces;	/* by rule */
+	u32 ntraces;
 	u32 nslots;
 	struct xtjit_native slots[];
 };
@@ -114,6 +117,14 @@ void xtjit_table_exit(void);
 nf_hookfn xtjit_hook, xtjit_hook_mangle, xtjit_hook_mangle6;
 /* When it returns no packet is in a ruleset that was in force before the call. */
 void xtjit_hook_wait(void);
+
+/* trace.c */
+
+/* Copies @c's traces to @rs, to be kvfree()d. 0, -EINVAL, -ENOMEM or -EFAULT. */
+int xtjit_trace_get(struct xtjit_rules *rs, const struct xtjit_commit *c);
+/* Logs that the packet matched a rule; false if there is no such rule. */
+bool xtjit_trace(const struct xtjit_rules *rs, const char *table, const struct sk_buff *skb,
+		 const struct nf_hook_state *state, u32 rule);
 
 /* sockopt.c */
 

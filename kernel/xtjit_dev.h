@@ -87,9 +87,23 @@ struct xtjit_slot {
 
 #define XTJIT_MAX_SLOTS		(1u << 20)
 
+/*
+ * What ip_tables logs of a rule that a traced packet (skb->nf_trace, of the target
+ * TRACE) matches: entry i of the ruleset is at index i.
+ */
+struct xtjit_trace {
+	__u32 number;		/* in its chain, from 1 */
+	char chain[30];		/* a user chain's name; "": a base chain */
+	__u8 end;		/* 1: any packet, and a verdict or RETURN: a policy, a chain's end */
+	__u8 reserved;
+};
+
+#define XTJIT_MAX_TRACES	(1u << 20)
+
 enum xtjit_commit_flags {
 	XTJIT_COMMIT_EMPTY = 1,	/* nothing but ACCEPT policies: rmmod may drop it */
 	XTJIT_COMMIT_GRACE = 2,	/* wait for an RCU grace period, too */
+	XTJIT_COMMIT_KEEP = 4,	/* another program of the ruleset that is in force, see below */
 };
 
 /*
@@ -98,6 +112,9 @@ enum xtjit_commit_flags {
  * GET_ENTRIES: what checkentry() left in the part that is the user's, and zero
  * behind it.  When a slot is refused the errno is the extension's, .bad its
  * index, and nothing has changed; else .bad is ~0.
+ *
+ * With XTJIT_COMMIT_KEEP .gen is that of the ruleset in force (else -ESTALE), whose
+ * extensions go on as they are; there are no entries and no slots.
  */
 struct xtjit_commit {
 	__u64 id;		/* the request it is for; 0: none */
@@ -113,6 +130,9 @@ struct xtjit_commit {
 	__u8 family;		/* NFPROTO_IPV4, NFPROTO_IPV6 */
 	__u8 reserved[7];
 	char table[32];
+	__u64 traces;		/* array of struct xtjit_trace */
+	__u32 ntraces;		/* 0: the program does not tell of traced packets */
+	__u32 reserved2;
 };
 
 /* For QUERY (all of it) and DROP (up to .table). */
@@ -122,6 +142,8 @@ struct xtjit_table_id {
 	__u8 reserved[3];
 	char table[32];
 	__u64 gen;		/* out: of the last COMMIT; 0: none is in force */
+	__u32 ntraces;		/* out: its */
+	__u32 reserved2;
 };
 
 struct xtjit_netns {
@@ -145,7 +167,8 @@ struct xtjit_netns {
  *   cb[2]		where to go on; 0: at the beginning.  The program's own
  *			number: the module gives back what was left here
  *   cb[3]		going on after a native match: 1 if it matched, 0 if not;
- *			when the program yields: the slot's index
+ *			when the program yields: the slot's index, or XTJIT_TRACE
+ *			and a rule's index, whose line is to be logged
  *   cb[4]		XTJIT_RUN_*
  *
  * The return value is a verdict of netfilter's (NF_DROP, NF_ACCEPT, NF_QUEUE
@@ -163,12 +186,14 @@ struct xtjit_netns {
  */
 #define XTJIT_YIELD		0x10000100u
 #define XTJIT_AGAIN		0x10000101u
+#define XTJIT_TRACE		0x80000000u
 #define XTJIT_MAX_TURNS		(1u << 20)	/* calls for one packet */
 
 #define XTJIT_RUN_HOOK		0x7u		/* enum nf_inet_hooks */
 #define XTJIT_RUN_CTINFO	0x70u		/* enum ip_conntrack_info << 4 */
 #define XTJIT_RUN_CT		0x80u		/* there is a conntrack entry */
 #define XTJIT_RUN_LEVEL		0xf00u		/* runs below this one on the CPU, << 8 */
+#define XTJIT_RUN_TRACE		0x1000u		/* the packet is traced */
 #define XTJIT_MAX_LEVELS	8		/* a run that would be deeper: NF_DROP */
 
 /* In the module's memory while the packet is in the table; host byte order. */
@@ -181,8 +206,9 @@ struct xtjit_run {
 };
 
 _Static_assert(sizeof(struct xtjit_dev_req) == 48, "device request");
-_Static_assert(sizeof(struct xtjit_commit) == 96, "commit");
-_Static_assert(sizeof(struct xtjit_table_id) == 48, "table id");
+_Static_assert(sizeof(struct xtjit_commit) == 112, "commit");
+_Static_assert(sizeof(struct xtjit_trace) == 36, "trace");
+_Static_assert(sizeof(struct xtjit_table_id) == 56, "table id");
 _Static_assert(sizeof(struct xtjit_run) == 56, "run");
 
 #endif

@@ -29,12 +29,18 @@ struct backend {
 	 * errno, and nothing has changed.
 	 */
 	int (*put)(struct table *t, struct gen *g, struct xt_err *err);
+	/*
+	 * @prog, which is .trace or not, takes the place of the program of @g, which is
+	 * in force; as put().  NULL: there is no trace.
+	 */
+	int (*swap)(struct table *t, const struct gen *g, int prog, bool trace,
+		    struct xt_err *err);
 	/* When put() returns, no packet is in what was in force before, nor in early programs. */
 	bool put_waits;
 	/* Recovery: opens what it has of a table, whose words are there. */
 	void (*reopen)(struct table *t);
-	/* 1: @g is in force; 0: it is not; or a negative errno: no telling. */
-	int (*in_force)(const struct table *t, const struct gen *g);
+	/* 1: @g is in force, and .traced is set; 0: it is not; or a negative errno: no telling. */
+	int (*in_force)(const struct table *t, struct gen *g);
 	/* Connection tracking in this namespace on, or off again. */
 	int (*conntrack)(const struct xt_family *f, bool on, struct xt_err *err);
 	/* Whether packets come to the table at @hook, and with what priority. */

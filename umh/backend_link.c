@@ -210,7 +210,7 @@ static void link_reopen(struct table *t)
 	reopen_links(t);
 }
 
-static int link_in_force(const struct table *t, const struct gen *g)
+static int link_in_force(const struct table *t, struct gen *g)
 {
 	__u32 zero = 0, id;
 

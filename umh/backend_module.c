@@ -114,6 +114,45 @@ static int refused(const struct gen *g, const struct xtjit_slot *s, int ret, str
 }
 
 /*
+ * Lines of traced packets
+ */
+
+/* By rule, malloc()ed. */
+static struct xtjit_trace *all_traces(const struct xt_ruleset *rs)
+{
+	struct xtjit_trace *traces = calloc(rs->nrules, sizeof(*traces));
+
+	for (__u32 i = 0; traces && i < rs->nrules; i++) {
+		const struct xt_chain *c = rs->rules[i].chain < rs->nchains ?
+					   &rs->chains[rs->rules[i].chain] : NULL;
+
+		traces[i].number = xt_rule_number(rs, i);
+		traces[i].end = xt_rule_is_end(rs, i);
+		if (c && c->hook < 0)
+			strncpy(traces[i].chain, c->name, sizeof(traces[i].chain) - 1);
+	}
+	return traces;
+}
+
+/* module_commit(), with them if so. */
+static int commit_traces(struct xtjit_commit *c, const struct gen *g, bool trace, bool as_owner)
+{
+	struct xtjit_trace *traces = NULL;
+	int ret;
+
+	if (trace) {
+		traces = all_traces(&g->rs);
+		if (!traces)
+			return -ENOMEM;
+		c->traces = (unsigned long)traces;
+		c->ntraces = g->rs.nrules;
+	}
+	ret = module_commit(c, as_owner);
+	free(traces);
+	return ret;
+}
+
+/*
  * Into force
  */
 
@@ -140,7 +179,7 @@ static int commit(struct table *t, struct gen *g, void *entries, struct xt_err *
 	c.slots = (unsigned long)slots;
 	/* owner's users are the business of theirs, xt_owner looks at who asks */
 	as_owner = t->space->w->foreign && ext_names_users(&g->rs);
-	ret = c.nslots > XTJIT_MAX_SLOTS ? -E2BIG : module_commit(&c, as_owner);
+	ret = c.nslots > XTJIT_MAX_SLOTS ? -E2BIG : commit_traces(&c, g, g->traced, as_owner);
 	if (ret && c.bad < c.nslots)
 		refused(g, &slots[c.bad], ret, err);
 	else if (ret && ret != -ECANCELED)
@@ -165,16 +204,30 @@ static int module_put(struct table *t, struct gen *g, struct xt_err *err)
 	return ret;
 }
 
+static int module_swap(struct table *t, const struct gen *g, int prog, bool trace,
+		       struct xt_err *err)
+{
+	struct xtjit_commit c = {
+		.gen = g->number, .family = t->family->nfproto, .prog = prog,
+		.flags = XTJIT_COMMIT_KEEP | (gen_is_empty(g) ? XTJIT_COMMIT_EMPTY : 0),
+	};
+	int ret;
+
+	strncpy(c.table, t->row->name, sizeof(c.table) - 1);
+	ret = commit_traces(&c, g, trace, false);
+	return ret ? xt_fail(err, ret, "the module does not take it: %s", strerror(-ret)) : 0;
+}
+
 /* What is in force stays so as long as nobody can say what it is. */
 static int module_meet(struct table *t, struct call *c)
 {
-	__u64 gen;
-	int ret = module_query(t->family, t->row->name, &gen);
+	struct xtjit_table_id id;
+	int ret = module_query(t->family, t->row->name, &id);
 
 	if (ret)
 		return xt_fail(&c->err, ret, "xtjit: %s: the module cannot be asked: %s",
 			       t->row->name, strerror(-ret));
-	if (gen)
+	if (id.gen)
 		return xt_fail(&c->err, -EIO, "xtjit: %s: its ruleset is in force, but what was pinned of it below %s is gone; `xtjit unload` drops all tables",
 			       t->row->name, t->dir);
 	ret = bounds_table(t, &c->err);
@@ -186,12 +239,15 @@ static void module_reopen(struct table *t)
 	(void)t;
 }
 
-static int module_in_force(const struct table *t, const struct gen *g)
+static int module_in_force(const struct table *t, struct gen *g)
 {
-	__u64 gen;
-	int ret = module_query(t->family, t->row->name, &gen);
+	struct xtjit_table_id id;
+	int ret = module_query(t->family, t->row->name, &id);
 
-	return ret ?: gen == g->number;
+	if (ret || id.gen != g->number)
+		return ret;
+	g->traced = id.ntraces;
+	return 1;
 }
 
 /* That is for the slots to do. */
@@ -217,6 +273,7 @@ const struct backend backend_module = {
 	.prepare = nothing,
 	.attach = nothing,
 	.put = module_put,
+	.swap = module_swap,
 	.put_waits = true,
 	.reopen = module_reopen,
 	.in_force = module_in_force,

@@ -299,6 +299,21 @@ __u32 xt_rule_number(const struct xt_ruleset *rs, __u32 rule)
 	return r->verdict == XT_V_ERROR ? 0 : rule - rs->chains[r->chain].first + 1;
 }
 
+bool xt_rule_is_end(const struct xt_ruleset *rs, __u32 rule)
+{
+	const struct xt_rule *r = &rs->rules[rule];
+
+	switch (r->verdict) {
+	case XT_V_ACCEPT:
+	case XT_V_DROP:
+	case XT_V_QUEUE:
+	case XT_V_RETURN:
+		return entry_unconditional(rs->family, rs->blob + r->offset);
+	default:
+		return false;
+	}
+}
+
 void xt_ruleset_free(struct xt_ruleset *rs)
 {
 	free((void *)rs->blob);

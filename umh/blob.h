@@ -169,6 +169,9 @@ void xt_blob_put_counters(const struct xt_ruleset *rs, void *blob,
 /* The number iptables -L --line-numbers gives @rule in its chain, from 1; of an XT_V_ERROR: 0. */
 __u32 xt_rule_number(const struct xt_ruleset *rs, __u32 rule);
 
+/* It decides about any packet: a policy, the end of a user chain, -j ACCEPT. */
+bool xt_rule_is_end(const struct xt_ruleset *rs, __u32 rule);
+
 void xt_ruleset_free(struct xt_ruleset *rs);
 
 #endif

@@ -72,17 +72,6 @@ static int bad(struct blob_check *c, __u32 off, const char *what)
 	return xt_fail(c->err, -EINVAL, "entry %u at offset %u: %s", c->n, off, what);
 }
 
-static bool zero(const __u8 *p, size_t len)
-{
-	return !p[0] && !memcmp(p, p + 1, len - 1);
-}
-
-static bool unconditional(const struct blob_check *c, const __u8 *e)
-{
-	return get16(e + c->row->target_offset) == c->family->entry_size &&
-	       zero(e, c->row->ip_size);
-}
-
 static bool verdict_ok(int v)
 {
 	switch (v) {
@@ -175,7 +164,7 @@ static enum entry_kind kind_of(const struct blob_check *c, __u8 *e)
 		return ENTRY_OTHER;
 	if ((int)get32(t + PART_HDR) >= 0)
 		return ENTRY_JUMP;
-	return unconditional(c, e) ? ENTRY_END : ENTRY_VERDICT;
+	return entry_unconditional(c->family, e) ? ENTRY_END : ENTRY_VERDICT;
 }
 
 /* Is it a hook's entry point, or its policy? */

@@ -70,6 +70,15 @@ static inline __u8 part_rev(const __u8 *p)
 	return p[PART_HDR - 1];
 }
 
+/* The entry at @e is for any packet. */
+static inline bool entry_unconditional(const struct xt_family *f, const __u8 *e)
+{
+	const struct entry_row *row = entry_row(f);
+
+	return get16(e + row->target_offset) == f->entry_size && !e[0] &&
+	       !memcmp(e, e + 1, row->ip_size - 1);
+}
+
 static inline bool part_is_standard(const __u8 *p)
 {
 	return !part_name(p)[0];

@@ -108,6 +108,7 @@ struct cg_table {
 	__u32 *resume;		/* by native slot: label of where it goes on */
 	__u32 *relook;		/* by group: label of the lookup, to be done again */
 	__u32 *behind;		/* by group with native targets: of what follows its dispatch */
+	__u32 *traced;		/* by counter: label of where it goes on, once its line is logged */
 };
 
 struct flavor_ops {
@@ -248,11 +249,14 @@ void cg_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __
 /*
  * cg_native.c: native slots, where the flavor yields.  The labels where they go
  * on are planned rule by rule.  The module keeps what is in cb, and a map the
- * slots of struct pkt that are in use; the prologue restores both.
+ * slots of struct pkt that are in use; the prologue restores both.  So it is where
+ * the module logs the rules that a traced packet matches.
  */
 void cg_native_plan(struct cg *g, int table, const struct ir_rule *r);
 void cg_native_match(struct cg *g, const struct cg_table *t, __u32 slot, __u32 miss);
 void cg_native_target(struct cg *g, const struct cg_table *t, __u32 slot);
+/* Between the rule's counter and its action. */
+void cg_trace(struct cg *g, const struct cg_table *t, const struct ir_rule *r);
 /* Leaves walk for the slot in register @slot, to go on at the planned label. */
 void cg_native_yield(struct cg *g, __u32 label, int slot);
 /* The module runs something for the rule, or for a group's members. */

@@ -279,5 +279,6 @@ void cg_analyse_free(struct cg *g)
 		free(t->resume);
 		free(t->relook);
 		free(t->behind);
+		free(t->traced);
 	}
 }

@@ -2,7 +2,8 @@
 /*
  * Native slots: the program leaves what it was at to the module, which runs the
  * kernel's own match or target and calls it again; the prologue looks at the
- * packet afresh then, for a target may have changed it.
+ * packet afresh then, for a target may have changed it.  The lines of traced
+ * packets are left to it in the same way.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -14,28 +15,25 @@
 #include "classify.h"
 #include "kfeat.h"
 
-static void plan_slot(struct cg *g, struct cg_table *t, __u32 slot)
+/* labels[i] of @n: where the module's call goes on. */
+static void plan_resume(struct cg *g, __u32 **labels, __u32 n, __u32 i)
 {
 	__u32 label = cg_label_in(g, g->npages - 1);
 
-	if (!t->resume)
-		t->resume = calloc(t->ir->nslots, sizeof(*t->resume));
-	if (!t->resume || g->e.err) {
+	if (!*labels)
+		*labels = calloc(n, sizeof(**labels));
+	if (!*labels || g->e.err) {
 		g->e.err = g->e.err ?: -ENOMEM;
 		return;
 	}
 	g->places[label].entry = true;
-	t->resume[slot] = label;
+	(*labels)[i] = label;
 	g->native = true;
 }
 
-static void plan_group(struct cg *g, struct cg_table *t, __u32 group)
+static void plan_slot(struct cg *g, struct cg_table *t, __u32 slot)
 {
-	if (!t->ir->groups[group].native)
-		return;
-	t->behind[group] = cg_label_in(g, g->npages - 1);
-	g->places[t->behind[group]].entry = true;
-	g->native = true;
+	plan_resume(g, &t->resume, t->ir->nslots, slot);
 }
 
 /* As the rule will be emitted: what is behind a predicate that never holds is not. */
@@ -43,14 +41,16 @@ void cg_native_plan(struct cg *g, int table, const struct ir_rule *r)
 {
 	struct cg_table *t = &g->tabs[table];
 
-	if (r->action == IR_A_DISPATCH)
-		plan_group(g, t, r->arg);
+	if (r->action == IR_A_DISPATCH && t->ir->groups[r->arg].native)
+		plan_resume(g, &t->behind, t->ir->ngroups, r->arg);
 	for (int i = 0; i < r->npreds; i++) {
 		if (r->preds[i].kind == IR_P_FALSE && !r->preds[i].inv)
 			return;
 		if (r->preds[i].kind == IR_P_NATIVE)
 			plan_slot(g, t, r->preds[i].index);
 	}
+	if (g->env->trace)
+		plan_resume(g, &t->traced, t->ir->ncounters, r->counter);
 	if (r->action == IR_A_NATIVE)
 		plan_slot(g, t, r->arg);
 }
@@ -92,6 +92,20 @@ void cg_native_target(struct cg *g, const struct cg_table *t, __u32 slot)
 	yield(g, t, slot);
 }
 
+void cg_trace(struct cg *g, const struct cg_table *t, const struct ir_rule *r)
+{
+	struct emit *e = &g->e;
+	__u32 on = new_label(e);
+
+	ld(e, U32, R1, R7, offsetof(struct __sk_buff, cb[4]));
+	alui(e, BPF_AND, R1, XTJIT_RUN_TRACE);
+	jmpi(e, BPF_JEQ, R1, 0, on);
+	movi32(e, R1, XTJIT_TRACE | r->counter);
+	cg_native_yield(g, t->traced[r->counter], R1);
+	place(e, t->traced[r->counter]);
+	place(e, on);
+}
+
 bool cg_native(const struct cg_table *t, const struct ir_rule *r)
 {
 	if (r->action == IR_A_NATIVE ||
@@ -126,7 +140,7 @@ static int levels_in_use(const struct cg *g)
 		const struct cg_chain *c = &t->chains[t->order[i]];
 		int in_use = c->depth + (c->level >= 0) + (c->best >= 0 ? 2 : 0);
 
-		if (has_native(t, &t->ir->chains[t->order[i]]) && in_use > n)
+		if ((g->env->trace || has_native(t, &t->ir->chains[t->order[i]])) && in_use > n)
 			n = in_use;
 	}
 	return n < g->levels ? n : g->levels;

@@ -59,13 +59,15 @@ static __u32 pred_size(const struct ir_pred *p)
 }
 
 /* Instructions of a rule, at most; with its places in the list of a page's entries. */
-static __u32 rule_size(const struct cg_table *t, const struct ir_rule *r)
+static __u32 rule_size(const struct cg *g, const struct cg_table *t, const struct ir_rule *r)
 {
 	__u32 n;
 
 	if (r->action == IR_A_LOOKUP || r->action == IR_A_DISPATCH)
 		return cg_group_size(&t->ir->groups[r->arg], r->action == IR_A_LOOKUP);
 	n = r->action == IR_A_LOG || r->action == IR_A_REJECT ? 50 : 26;
+	if (g->env->trace)
+		n += 11;
 	for (int i = 0; i < r->npreds; i++)
 		n += pred_size(&r->preds[i]) + (r->preds[i].kind == IR_P_NATIVE ? 3 : 0);
 	return n;
@@ -80,7 +82,7 @@ static __u32 start_size(const struct cg *g)
 static bool page_full(const struct cg *g, const struct cg_table *t, const struct ir_rule *r)
 {
 	return g->jumps + cost(t, r) > CG_PAGE_JUMPS ||
-	       (g->e.no_gotol && g->insns + rule_size(t, r) > CG_PAGE_INSNS);
+	       (g->e.no_gotol && g->insns + rule_size(g, t, r) > CG_PAGE_INSNS);
 }
 
 __u32 cg_label_in(struct cg *g, int page)
@@ -169,7 +171,7 @@ static void plan_chain(struct cg *g, int table, __u32 ci)
 		if (policy)
 			me->policy = cg_label_in(g, g->npages - 1);
 		g->jumps += cost(t, r);
-		g->insns += rule_size(t, r);
+		g->insns += rule_size(g, t, r);
 		if (r->action == IR_A_LOOKUP)
 			plan_lookup(g, t, r->arg);
 		if (!cg_never(r))

@@ -238,6 +238,8 @@ static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 		return;
 	}
 	count(g, table, r->counter);
+	if (g->env->trace)
+		cg_trace(g, &g->tabs[table], r);
 	cg_act(g, table, ci, r);
 }
 

@@ -108,13 +108,16 @@ static int one_form(const struct flavor_ops *fl, const struct ir_table *t,
 	return fd;
 }
 
-/* What no program can hold in groups, one may hold without. */
+/* What no program can hold in groups, one may hold without.  There is no trace of groups. */
 static int compile_table(const struct flavor_ops *fl, const struct ir_table *t,
 			 const struct table_maps *m, const struct compile_env *env,
 			 struct xt_err *err)
 {
-	int fd = one_form(fl, t, m, env, err);
+	int fd;
 
+	if (env->trace && t->ngroups)
+		return one_form(fl, t->plain, m, env, err);
+	fd = one_form(fl, t, m, env, err);
 	return fd == -EOPNOTSUPP && t->ngroups && t->plain ? one_form(fl, t->plain, m, env, err) : fd;
 }
 

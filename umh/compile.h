@@ -54,6 +54,7 @@ struct compile_env {
 	__u64 netns;		/* cookie */
 	int ring, self;
 	int l3off;		/* programs for the module: where the packet begins; but in tests, 0 */
+	bool trace;		/* ... they tell it of each rule that a traced packet matches */
 	FILE *listing;		/* if not NULL: the program's text goes there */
 };
 

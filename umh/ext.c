@@ -182,9 +182,6 @@ static int lower_native(struct ext_ctx *c, enum xtjit_slot_kind kind)
 	struct ir_table *t = c->ir;
 	__u32 at = (const char *)c->part->data - (const char *)c->rs->blob;
 
-	/* It sets a flag upon which ip_tables itself logs each rule that the packet meets. */
-	if (kind == XTJIT_SLOT_TARGET && !strcmp(c->part->name, "TRACE"))
-		return ext_fail(c, -EOPNOTSUPP, "has no compiled form");
 	t->slots = ir_grow(t->arena, t->slots, t->nslots, sizeof(*t->slots));
 	t->slot_names = ir_grow(t->arena, t->slot_names, t->nslots, sizeof(*t->slot_names));
 	t->slots[t->nslots] = (struct xtjit_slot){

@@ -151,6 +151,18 @@ static int lower(const struct gen *g, struct ir_table *ir, struct xt_err *err)
 	return ext_lower(&g->rs, &env, ir, err);
 }
 
+/* A rule has the target TRACE, and can be reached. */
+static bool marks(const struct xt_ruleset *rs)
+{
+	if (strcmp(rs->table->name, "raw"))
+		return false;
+	for (__u32 i = 0; i < rs->nrules; i++)
+		if (rs->rules[i].verdict == XT_V_TARGET && ext_rule_hooks(rs, &rs->rules[i]) &&
+		    !strcmp(rs->rules[i].target.name, "TRACE"))
+			return true;
+	return false;
+}
+
 static int decode(struct gen *g, const struct xt_family *f, const struct xt_replace_hdr *h,
 		  const void *entries, struct xt_err *err)
 {
@@ -164,6 +176,7 @@ static int decode(struct gen *g, const struct xt_family *f, const struct xt_repl
 		return ret;
 	}
 	g->decoded = true;
+	g->marks = marks(&g->rs);
 	if (ir_check(&g->ir, err) || passes_exact(&g->ir, err))
 		return -EOPNOTSUPP;
 	ir_needs(&g->ir, &g->needs);
@@ -207,9 +220,25 @@ static int prog_id(int fd, __u32 *id)
 	return ret;
 }
 
-static int load(struct gen *g, __u64 netns, struct xt_err *err)
+/* With trace lines a program holds fewer rules. */
+int gen_compile_again(const struct gen *g, __u64 netns, bool *trace, struct xt_err *err)
 {
 	struct compile_env env = compile_env(netns, NULL);
+	int fd;
+
+	env.trace = *trace;
+	fd = helper.backend->compile(&g->grouped, &g->maps, &env, err);
+	if (fd != -EOPNOTSUPP || !*trace)
+		return fd;
+	xt_log("%s %s: cannot be traced, no lines of it are logged: %s", g->ir.family->name,
+	       g->h.name, err->text);
+	memset(err, 0, sizeof(*err));
+	*trace = env.trace = false;
+	return helper.backend->compile(&g->grouped, &g->maps, &env, err);
+}
+
+static int load(struct gen *g, __u64 netns, struct xt_err *err)
+{
 	int ret;
 
 	ret = table_maps_create(&g->maps, &g->ir, err);
@@ -220,7 +249,7 @@ static int load(struct gen *g, __u64 netns, struct xt_err *err)
 	ret = pmem_map(&g->live, g->maps.counters);
 	if (ret)
 		return xt_fail(err, ret, "counters: mmap: %s", strerror(-ret));
-	g->prog = helper.backend->compile(&g->grouped, &g->maps, &env, err);
+	g->prog = gen_compile_again(g, netns, &g->traced, err);
 	if (g->prog < 0)
 		return g->prog;
 	ret = prog_id(g->prog, &g->prog_id);
@@ -508,6 +537,18 @@ void gen_inherit_ids(struct gen *g, const struct gen *from)
 	to->nids = b->nids;
 }
 
+/* The pinned number is for a person. */
+void gen_reprogrammed(struct gen *g, int prog, bool traced)
+{
+	struct pmem m;
+
+	g->traced = traced;
+	if (prog_id(prog, &g->prog_id) || pmem_open(&m, g->dir, "blob", BLOB_ENTRIES))
+		return;
+	((struct gen_blob *)m.p)->prog_id = g->prog_id;
+	pmem_close(&m);
+}
+
 int gen_listing(const struct gen *g, __u64 netns, FILE *out, struct xt_err *err)
 {
 	struct compile_env env = compile_env(netns, out);
@@ -515,6 +556,7 @@ int gen_listing(const struct gen *g, __u64 netns, FILE *out, struct xt_err *err)
 
 	if (!g->decoded)
 		return xt_fail(err, -ENODATA, "%s: its rules are not known", g->h.name);
+	env.trace = g->traced;
 	fd = helper.backend->compile(&g->grouped, &g->maps, &env, err);
 	if (fd < 0)
 		return fd;

@@ -24,6 +24,8 @@ struct gen {
 	struct table_maps maps;
 	struct pmem live;	/* maps.counters */
 	struct pmem base;	/* see gen_add() */
+	bool marks;		/* of raw: it has the target TRACE */
+	bool traced;		/* its program, the one that is to come, is struct compile_env's .trace */
 	struct pmem blob;	/* what is pinned of the ruleset; open while it is in force */
 	bool decoded;		/* rs, ir and grouped are there */
 	struct xt_ruleset rs;
@@ -61,6 +63,14 @@ enum gen_result gen_edit(struct gen **out, struct gen *old, const struct xt_repl
 
 /* Compiles and loads what was decoded, into a program that nothing calls yet. */
 enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err);
+
+/*
+ * The same again, traced or not (as *@trace has it; false if it cannot be), into
+ * another program with the same maps.  Its fd, or a negative errno.
+ */
+int gen_compile_again(const struct gen *g, __u64 netns, bool *trace, struct xt_err *err);
+/* That program, of this fd, is in force. */
+void gen_reprogrammed(struct gen *g, int prog, bool traced);
 
 /* It was compiled, but nat has come since, and it cannot be exact next to it. */
 bool gen_nat_conflict(const struct gen *g, struct xt_err *err);

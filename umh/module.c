@@ -221,17 +221,15 @@ int module_commit(struct xtjit_commit *c, bool as_owner)
 	return ret;
 }
 
-int module_query(const struct xt_family *f, const char *table, __u64 *gen)
+int module_query(const struct xt_family *f, const char *table, struct xtjit_table_id *id)
 {
-	struct xtjit_table_id id = { .family = f->nfproto };
 	int ret;
 
-	strncpy(id.table, table, sizeof(id.table) - 1);
-	id.netns = current_netns();
-	if (id.netns < 0)
-		return id.netns;
-	ret = control(XTJIT_QUERY, &id);
-	close(id.netns);
-	*gen = id.gen;
+	*id = (struct xtjit_table_id){ .family = f->nfproto, .netns = current_netns() };
+	strncpy(id->table, table, sizeof(id->table) - 1);
+	if (id->netns < 0)
+		return id->netns;
+	ret = control(XTJIT_QUERY, id);
+	close(id->netns);
 	return ret;
 }

@@ -34,7 +34,7 @@ int module_netns(__u64 cookie);
  * user namespace that the network namespace belongs to.
  */
 int module_commit(struct xtjit_commit *c, bool as_owner);
-/* *gen: the number of what is in force, 0: nothing. */
-int module_query(const struct xt_family *f, const char *table, __u64 *gen);
+/* Fills *id: what is in force. */
+int module_query(const struct xt_family *f, const char *table, struct xtjit_table_id *id);
 
 #endif

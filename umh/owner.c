@@ -374,7 +374,7 @@ int owner_adopt(struct table *t, struct call *c, struct xt_err *err)
 		return xt_fail(err, ret, "%s %s: %s", t->family->name, t->row->name,
 			       strerror(-ret));
 	if (gen_decode(&g, t->family, &k.h, k.entries, err) ||
-	    gen_compile(g, t->space->cookie, err)) {
+	    table_compile(t, g, err)) {
 		gen_close(g);
 		ret = err->err ?: -EINVAL;
 		goto out;

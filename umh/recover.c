@@ -7,6 +7,7 @@
 #include "helper.h"
 #include "owner.h"
 #include "recover.h"
+#include "trace.h"
 
 struct gen_scan {
 	struct table *t;
@@ -120,6 +121,7 @@ void recover_space(struct space *s)
 		s->conntrack[f] = any;		/* or not: the call below settles it */
 		if (any && space_conntrack(s, space_families[f], NULL, &err))
 			xt_log("%s: %s", s->dir, err.text);
+		trace_follow(s, space_families[f]);
 	}
 	early_recover(s);
 	if (any)

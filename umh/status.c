@@ -48,6 +48,8 @@ static void print_xtjit(const struct table *t, FILE *out)
 		fprintf(out, "%u rules, ", count_rules(g));
 	if (g->decoded && g->ir.nslots)
 		fprintf(out, "%u native parts, ", g->ir.nslots);
+	if (g->traced)
+		fprintf(out, "traced, ");
 	fprintf(out, "generation %llu, program %u\n", g->number, g->prog_id);
 	for (int i = 0; i < XT_HOOKS; i++)
 		if (helper.backend->hooked(t, i, &prio))

@@ -14,6 +14,7 @@
 #include "kernel_xt.h"
 #include "owner.h"
 #include "table.h"
+#include "trace.h"
 
 void table_init(struct table *t, struct space *s, const struct xt_family *f,
 		const struct xt_table_row *row)
@@ -87,6 +88,12 @@ out:
 	return ret;
 }
 
+enum gen_result table_compile(struct table *t, struct gen *g, struct xt_err *err)
+{
+	g->traced = trace_wanted(t, g);
+	return gen_compile(g, t->space->cookie, err);
+}
+
 static int install_initial(struct table *t, struct xt_err *err)
 {
 	struct xt_replace_hdr h;
@@ -96,7 +103,7 @@ static int install_initial(struct table *t, struct xt_err *err)
 
 	if (!blob)
 		return xt_fail(err, -ENOMEM, "out of memory");
-	if (gen_decode(&g, t->family, &h, blob, err) || gen_compile(g, t->space->cookie, err))
+	if (gen_decode(&g, t->family, &h, blob, err) || table_compile(t, g, err))
 		ret = err->err ?: -EIO;
 	if (!ret)
 		ret = table_install(t, g, err);
@@ -247,6 +254,7 @@ int table_flip(struct table *t, struct gen *g, struct xt_err *err)
 
 int table_install(struct table *t, struct gen *g, struct xt_err *err)
 {
+	bool marked = t->cur && t->cur->marks;
 	struct space *s = t->space;
 	struct early_progs early;
 	int ret;
@@ -265,6 +273,8 @@ int table_install(struct table *t, struct gen *g, struct xt_err *err)
 	early_start(s, t->family, &early);
 	if (!ret && t->prev && !helper.backend->put_waits)
 		grace();
+	if (!ret && g->marks != marked)
+		trace_follow(s, t->family);
 out:
 	space_conntrack(s, t->family, NULL, NULL);
 	return ret;
@@ -293,7 +303,7 @@ static int refuse(struct table *t, struct call *c)
 /* Compiled, and the kernel does for it what it needs besides; else the kernel may do it all. */
 static enum gen_result compile(struct table *t, struct gen *g, struct xt_err *err)
 {
-	enum gen_result res = gen_compile(g, t->space->cookie, err);
+	enum gen_result res = table_compile(t, g, err);
 
 	if (res == GEN_OK && space_conntrack(t->space, t->family, g, err))
 		res = GEN_UNCOMPILED;

@@ -94,6 +94,8 @@ int table_replace(struct table *t, struct call *c);
 /* Its reply: the counters of the ruleset that was replaced. 0 or -ENOMEM. */
 int table_reply_counters(struct call *c, const struct gen *g);
 
+/* gen_compile(), for this table. */
+enum gen_result table_compile(struct table *t, struct gen *g, struct xt_err *err);
 /* Brings @g (compiled) into force in place of t->cur, which becomes t->prev. */
 int table_install(struct table *t, struct gen *g, struct xt_err *err);
 /* Pins @g as the table's next generation. */

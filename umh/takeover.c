@@ -40,7 +40,7 @@ static int install(struct table *t, const struct gen *from, struct xt_err *err)
 	if (ret)
 		return ret;
 	if (gen_decode(&g, t->family, &from->h, from->rs.blob, err) ||
-	    gen_compile(g, t->space->cookie, err))
+	    table_compile(t, g, err))
 		ret = err->err ?: -EIO;
 	if (!ret)
 		ret = table_install(t, g, err);

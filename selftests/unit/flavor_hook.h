@@ -7,6 +7,7 @@
 #ifndef XTJIT_FLAVOR_HOOK_H
 #define XTJIT_FLAVOR_HOOK_H
 
+#include <sched.h>
 #include <stddef.h>
 #include <sys/mman.h>
 
@@ -29,11 +30,11 @@ enum answer { ANSWER_MISS, ANSWER_MATCH, ANSWER_GO_ON, ANSWER_VERDICT };
 struct hook {
 	int prog, hook, level;
 	int table;		/* for .answer() */
-	bool v6;
+	bool v6, traced;
 	__u32 mark;
 	__u32 ct;		/* XTJIT_RUN_CT, ctinfo << 4 */
 	__u32 yields;		/* out */
-	/* told with each slot; may change @h and the packet */
+	/* told with each slot, or rule (XTJIT_TRACE); may change @h and the packet */
 	int (*answer)(struct hook *h, __u32 slot, struct packet *p);
 	void *priv;
 };
@@ -87,11 +88,22 @@ static void hook_spoil(void)
 	bpf_prog_test_run_opts(hook_spoiler, &o);
 }
 
+/* What a program keeps from one call to the next it keeps by CPU. */
+static void hook_stay(void)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
 static bool hook_up(struct xt_err *err)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, o, .map_flags = BPF_F_MMAPABLE);
 	int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "hook", 4, sizeof(*hook_memory), 1, &o);
 
+	hook_stay();
 	hook_memory = mmap(NULL, sizeof(*hook_memory), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
 	hook_spoiler = hook_load_spoiler();
 	if (map < 0 || hook_memory == MAP_FAILED || hook_spoiler < 0)
@@ -159,7 +171,7 @@ static __u32 hook_call(const struct hook *h, const struct packet *p, __u32 *cb)
 	in.cb[1] = run >> 32;
 	in.cb[2] = cb[2];
 	in.cb[3] = cb[3];
-	in.cb[4] = h->hook | h->ct | h->level << 8;
+	in.cb[4] = h->hook | h->ct | h->level << 8 | (h->traced ? XTJIT_RUN_TRACE : 0);
 	if (bpf_prog_test_run_opts(h->prog, &o))
 		return -errno;
 	memcpy(cb, out.cb, sizeof(out.cb));

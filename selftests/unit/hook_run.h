@@ -18,7 +18,7 @@ struct run {
 	struct table_maps maps;
 	struct hook h;
 	int answers[ANSWERS];
-	char seen[256];		/* the slots that were run */
+	char seen[256];		/* the slots that were run, and r0, r1, ... of traced rules */
 	__u32 sets_mark;	/* slot 1: of a target that sets it */
 	struct run *within;	/* while a slot runs, a packet of this one */
 	bool ok;
@@ -29,7 +29,8 @@ static int answer(struct hook *h, __u32 slot, struct packet *p)
 	struct run *r = h->priv;
 	char *end = r->seen + strlen(r->seen);
 
-	snprintf(end, r->seen + sizeof(r->seen) - end, " %u", slot);
+	snprintf(end, r->seen + sizeof(r->seen) - end, slot & XTJIT_TRACE ? " r%u" : " %u",
+		 slot & ~XTJIT_TRACE);
 	if (r->sets_mark && slot == 1)
 		h->mark = r->sets_mark;
 	if (r->within) {
@@ -40,13 +41,17 @@ static int answer(struct hook *h, __u32 slot, struct packet *p)
 		in->seen[0] = 0;
 		r->ok &= run_hook(&in->h, &copy) == NF_DROP;
 	}
+	if (slot & XTJIT_TRACE)
+		return ANSWER_GO_ON;
 	return slot < ANSWERS ? r->answers[slot] : -ERANGE;
 }
 
-/* The table in @text; in small groups, and as for an old kernel, if so. */
-static bool load_as(struct run *r, const char *text, bool groups, bool old)
+/* The table in @text; in small groups, as for an old kernel, and with trace, if so. */
+static bool load_how(struct run *r, const char *text, bool groups, bool old, bool trace)
 {
-	const struct compile_env env = { .ring = -1, .self = -1, .l3off = HOOK_L3 };
+	const struct compile_env env = {
+		.ring = -1, .self = -1, .l3off = HOOK_L3, .trace = trace,
+	};
 	const struct cl_limits few = { .family = 1, .group = 2 };
 	struct xt_err err = { 0 };
 
@@ -67,6 +72,12 @@ static bool load_as(struct run *r, const char *text, bool groups, bool old)
 	if (r->h.prog < 0)
 		tap_diag("%s", err.text);
 	return r->h.prog >= 0;
+}
+
+__attribute__((unused))
+static bool load_as(struct run *r, const char *text, bool groups, bool old)
+{
+	return load_how(r, text, groups, old, false);
 }
 
 __attribute__((unused))

@@ -33,11 +33,11 @@ from router import Router
 # kernel/xtjit_dev.h
 REQUEST = struct.Struct('=IHHQIBBBBIIQiI')	# struct xtjit_req, netns, flags
 PAYLOAD, REPLY = struct.Struct('=QQQ'), struct.Struct('=QQQQIi')
-COMMIT = struct.Struct('=QQQQIIiiIIB7x32s')
-TABLE = struct.Struct('=iB3x32sQ')
+COMMIT = struct.Struct('=QQQQIIiiIIB7x32sQII')
+TABLE = struct.Struct('=iB3x32sQQ')
 NETNS = struct.Struct('=QiI')
-SIZES = dict(PAYLOAD=(1, 1, 24), REPLY=(1, 2, 40), COMMIT=(3, 3, 96), QUERY=(3, 4, 48),
-             DROP=(1, 5, 48), NETNS=(3, 6, 16))
+SIZES = dict(PAYLOAD=(1, 1, 24), REPLY=(1, 2, 40), COMMIT=(3, 3, 112), QUERY=(3, 4, 56),
+             DROP=(1, 5, 56), NETNS=(3, 6, 16))
 SECONDS = int(os.environ.get('XTJIT_SECONDS', '40'))
 
 
@@ -134,7 +134,7 @@ class Liar(threading.Thread):
             self.control(fd, name, NETNS.pack(self.ident(self.victim.cookie), -1, 0))
         elif name in ('QUERY', 'DROP'):
             self.control(fd, name, TABLE.pack(self.netns(), self.number(2, 10) & 255,
-                                              self.table(), 0))
+                                              self.table(), 0, 0))
         else:
             self.control(fd, name, self.r.randbytes(SIZES[name][2]))
 
@@ -147,10 +147,11 @@ class Liar(threading.Thread):
     def commit(self, ident):
         entries = self.number(0, 176, 152 * 4)
         prog = self.r.choice((-1, 0, 1, self.victim.fd, 9999, self.prog()))
-        return COMMIT.pack(self.ident(ident), self.r.getrandbits(64), self.address(),
+        return COMMIT.pack(self.ident(ident), self.number(0, 1, 2), self.address(),
                            self.address(), entries, self.number(0, 1, 3, 1 << 20),
                            self.netns(), prog,
-                           self.number(0, 1), 0, self.number(2, 10) & 255, self.table())
+                           self.number(0, 1, 4, 5), 0, self.number(2, 10) & 255, self.table(),
+                           self.address(), self.number(0, 1, 6, 1 << 20), 0)
 
     def netns(self):
         return self.r.choice((self.victim.fd, self.victim.fd, -1, 0, 1, 9999))
