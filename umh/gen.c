@@ -543,7 +543,7 @@ void gen_reprogrammed(struct gen *g, int prog, bool traced)
 	struct pmem m;
 
 	g->traced = traced;
-	if (prog_id(prog, &g->prog_id) || pmem_open(&m, g->dir, "blob", BLOB_ENTRIES))
+	if (prog_id(prog, &g->prog_id) || pmem_open(&m, g->dir, "blob", GEN_ENTRIES))
 		return;
 	((struct gen_blob *)m.p)->prog_id = g->prog_id;
 	pmem_close(&m);
