@@ -453,7 +453,7 @@ static int put_markers(struct edit *x, const struct at *a)
 	int lo = 0, hi = f->ntables - 1, ret = 0;
 
 	while (!ret) {
-		int mid = lo + (hi - lo) / 2;
+		int mid = cl_middle(f, lo, hi);
 		struct at m = *a;
 		struct tab b;
 
