@@ -79,7 +79,7 @@ static int check_users(struct call *c, const struct xt_family *f, const struct x
 	return named ? -EINVAL : 0;
 }
 
-/* do_replace() looks at the rules before it looks for the table. */
+/* Of an unknown table, which do_replace() looks for when it has looked at the rules. */
 static int check_rules(struct call *c, const struct xt_family *f, const struct xt_replace_hdr *h,
 		       const void *entries)
 {
@@ -88,7 +88,7 @@ static int check_rules(struct call *c, const struct xt_family *f, const struct x
 
 	if (!ret)
 		xt_ruleset_free(&rs);
-	return ret;
+	return !ret || ret == -EOPNOTSUPP ? -ENOENT : ret;
 }
 
 static int set_replace(struct call *c, const struct xt_family *f)
@@ -104,7 +104,7 @@ static int set_replace(struct call *c, const struct xt_family *f)
 	if (!ret)
 		ret = find_table(c, f, &t);
 	if (ret == -ENOENT)
-		ret = check_rules(c, f, &h, entries) ?: ret;
+		ret = check_rules(c, f, &h, entries);
 	if (!ret)
 		ret = table_replace(t, c);
 	if (!ret)

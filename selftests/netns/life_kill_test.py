@@ -32,15 +32,21 @@ PAUSES = [float(s) for s in os.environ.get('XTJIT_PAUSES', '0.01,0.3').split(','
 
 
 class Killer(threading.Thread):
-    """Kills whoever listens on the helper's socket, at random moments."""
+    """
+    Kills the helper at random moments, twice in one update at most: of a third time the
+    module takes the request for the reason.
+    """
 
     def __init__(self, impl, rnd):
         super().__init__()
         self.impl, self.rnd, self.done, self.kills = impl, rnd, threading.Event(), 0
+        self.lives = 2		# in this update
 
     def run(self):
         while not self.done.wait(self.rnd.uniform(*PAUSES)):
-            self.kills += bool(self.impl.kill(signal.SIGKILL))
+            if self.lives > 0 and self.impl.kill(signal.SIGKILL):
+                self.lives -= 1
+                self.kills += 1
 
     def stop(self):
         self.done.set()
@@ -85,7 +91,7 @@ def run(t, impl, seed, kill):
         if kill:
             killer.start()
         try:
-            failed = update(t, n, s, seed, label)
+            failed = update(t, n, s, seed, label, killer)
         finally:
             if kill:
                 killer.stop()
@@ -97,11 +103,12 @@ def run(t, impl, seed, kill):
         return diff.tables(n.save())
 
 
-def update(t, n, s, seed, label):
+def update(t, n, s, seed, label, killer):
     """Texts of the updates that failed."""
     gen, failed = updates(random.Random(seed)), []
     for i in range(UPDATES):
         args = next(gen)
+        killer.lives = 2
         r = n.firewall('-w', '20', *args, check=False)
         if r.returncode:
             failed.append(f'{i}: {args}: {r.returncode} {r.stderr.strip()[:200]}')
