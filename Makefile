@@ -88,11 +88,11 @@ setup-vm:
 
 # In virtual machines: what the kernel module is tested by, on each of the kernels.
 VM_KERNELS := 6.1 6.12
-VM_TESTS = selftests/vm/harness_test.sh selftests/vm/kselftest_test.sh $(VM_KERNELS:%='selftests/vm/on %')
+VM_TESTS = selftests/vm/harness_test.sh selftests/vm/kselftest_test.sh $(VM_KERNELS:%=-p 'selftests/vm/on %')
 
-test: setup-test
+test: setup-vm
 	$(Q)$(MAKE) --no-print-directory tests asan $(B)/fuzz/blob_fuzz
-	$(Q)selftests/run $(TEST_BIN) $(UNIT_BIN:$(B)/%=$(B)/asan/%) $(TEST_PY) selftests/fuzz/fuzz_test
+	$(Q)selftests/run $(TEST_BIN) $(UNIT_BIN:$(B)/%=$(B)/asan/%) $(TEST_PY) selftests/fuzz/fuzz_test $(VM_TESTS)
 
 test-vm: setup-vm
 	$(Q)$(MAKE) --no-print-directory tests

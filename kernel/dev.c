@@ -47,7 +47,13 @@ MODULE_PARM_DESC(timeout, "seconds that a request may take");
 static DEFINE_MUTEX(lock);
 static LIST_HEAD(requests);
 static DECLARE_WAIT_QUEUE_HEAD(readers);
+static DECLARE_WAIT_QUEUE_HEAD(idle);	/* until there is no hangup */
 static bool opened, hangup;
+/*
+ * A helper was started, or went untold: one may be about to come, or programs may be
+ * left at devices, which the next one takes away.
+ */
+static bool due;
 
 struct xtjit_request *xtjit_request_new(struct net *net, u16 op, u32 optname, u8 family,
 					size_t len)
@@ -126,6 +132,16 @@ static bool request_give_up(struct xtjit_request *r, int status, bool last)
 	return gone;
 }
 
+static int start_helper(void)
+{
+	int ret = xtjit_umh_start();
+
+	mutex_lock(&lock);
+	due |= !ret && !opened;
+	mutex_unlock(&lock);
+	return ret;
+}
+
 static int wait_turns(struct xtjit_request *r)
 {
 	unsigned long end = jiffies + (unsigned long)READ_ONCE(timeout) * HZ;
@@ -135,7 +151,7 @@ static int wait_turns(struct xtjit_request *r)
 	for (;;) {
 		if (READ_ONCE(opened))
 			seen = jiffies;
-		else if (time_after(jiffies, seen + OPEN_TIME) || xtjit_umh_start())
+		else if (time_after(jiffies, seen + OPEN_TIME) || start_helper())
 			return -EIO;
 		left = wait_for_completion_killable_timeout(&r->done, HZ / 2);
 		if (left > 0)
@@ -205,10 +221,28 @@ bool xtjit_dev_is_open(void)
 
 void xtjit_dev_hangup(void)
 {
+	unsigned long end = jiffies + OPEN_TIME;
+	struct xtjit_request *r, *next;
+
 	mutex_lock(&lock);
-	hangup = opened;
+	list_for_each_entry_safe(r, next, &requests, list)
+		if (!r->sealed)
+			request_end(r, -EIO);
+	hangup = opened || due;
 	mutex_unlock(&lock);
 	wake_up_interruptible(&readers);
+	while (READ_ONCE(hangup) && time_before(jiffies, end)) {
+		if (!xtjit_dev_is_open() && start_helper())
+			break;
+		if (wait_event_killable_timeout(idle, !READ_ONCE(hangup), HZ) < 0)
+			break;
+	}
+	mutex_lock(&lock);
+	if (hangup)
+		pr_warn("no helper has cleared up: early programs may be left at devices\n");
+	hangup = opened && hangup;
+	due = false;
+	mutex_unlock(&lock);
 }
 
 static int xtjit_open(struct inode *inode, struct file *file)
@@ -218,10 +252,12 @@ static int xtjit_open(struct inode *inode, struct file *file)
 	if (!capable(CAP_SYS_ADMIN))
 		return -EPERM;
 	mutex_lock(&lock);
-	if (opened)
+	if (opened) {
 		ret = -EBUSY;
-	else
+	} else {
 		opened = true;
+		due = false;
+	}
 	mutex_unlock(&lock);
 	return ret;
 }
@@ -240,9 +276,11 @@ static int xtjit_release(struct inode *inode, struct file *file)
 		else
 			request_end(r, -EIO);
 	}
+	due = !hangup;
 	opened = false;
-	hangup = false;
+	WRITE_ONCE(hangup, false);
 	mutex_unlock(&lock);
+	wake_up_all(&idle);
 	return 0;
 }
 

@@ -161,7 +161,10 @@ const void *xtjit_request_reply(const struct xtjit_request *r, size_t *len);
 int xtjit_request_seal(u64 id);
 
 bool xtjit_dev_is_open(void);
-/* Asks the helper to leave. */
+/*
+ * Requests that wait are over (-EIO); the helper is asked to leave, and waited for (some
+ * seconds at most).  Where there is none, because it died, one comes first, to clear up.
+ */
 void xtjit_dev_hangup(void);
 int xtjit_dev_init(void);
 void xtjit_dev_exit(void);

@@ -2,6 +2,7 @@
 """What the kernel holds: BPF objects, memory, processes' and namespaces' things."""
 import os
 import struct
+from collections import Counter
 
 import bpfsys
 import dut
@@ -33,8 +34,18 @@ def memory():
             key, value = line.split(':')
             if key in ('SUnreclaim', 'Percpu'):
                 out[key] = int(value.split()[0])
+    out['vmalloc'] = sum(vmalloc().values())
+    return out
+
+
+def vmalloc():
+    """{who allocated it: kB}"""
+    out = Counter()
     with open('/proc/vmallocinfo') as f:
-        out['vmalloc'] = sum(int(line.split()[1]) for line in f) >> 10
+        for line in f:
+            words = line.split()
+            if words[2:3] != ['unpurged']:	# freed, but not given back yet
+                out[words[2] if len(words) > 2 else '?'] += int(words[1]) >> 10
     return out
 
 
@@ -44,7 +55,7 @@ class Watch:
     def __init__(self, tap, label):
         self.tap, self.label = tap, label
         settle()
-        self.objects, self.memory = bpf_objects(), memory()
+        self.objects, self.memory, self.vmalloc = bpf_objects(), memory(), vmalloc()
 
     def check(self, slack_kb=2048, objects=0):
         t = self.tap
@@ -53,7 +64,7 @@ class Watch:
              f'{self.objects}, then {bpf_objects()}')
         dut.wait(lambda: self.more() <= slack_kb, 10)
         t.ok(self.more() <= slack_kb, f'{self.label}: kernel memory: {self.more()} kB more',
-             f'{self.memory}, then {memory()}')
+             f'{self.memory}, then {memory()}; vmalloc: {vmalloc() - self.vmalloc}')
 
     def grown(self):
         now = bpf_objects()

@@ -39,6 +39,7 @@ class Suite:
         self.passed = self.failed = self.skipped = 0
         self.seconds = 0
         self.lines = []		# what to show
+        self.process = None
 
     def run(self):
         self.limit = limit_of(self.command[0], self.limit)
@@ -46,6 +47,7 @@ class Suite:
         with open(self.log, 'w') as log:
             p = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, env=self.env,
                                  stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True)
+            self.process = p
             try:
                 status = p.wait(self.limit)
             except subprocess.TimeoutExpired:
@@ -60,6 +62,11 @@ class Suite:
             pass
         self.seconds = time.monotonic() - start
         self.read(status)
+
+    def stop(self):
+        """If it is running: from another thread."""
+        if self.process and self.process.poll() is None:
+            end(self.process)
 
     def counts(self):
         return (f'{self.passed:5} passed {self.failed:4} failed {self.skipped:4} skipped '

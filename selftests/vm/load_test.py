@@ -6,6 +6,7 @@ The module comes and goes: 100 times, with and without rules, helper, requests o
 their way; it refuses to while there are rules; nothing is left.
 """
 import os
+import signal
 import subprocess
 import sys
 
@@ -83,6 +84,25 @@ def test_refusal(t, namespaces):
     kmod.legacy_out()
 
 
+def test_orphans(t, ns):
+    """A helper that was killed has left its early programs; flush takes them away."""
+    def early():
+        return 'xdp' in ns.run(['ip', 'link', 'show', 'v0']).stdout
+    ns.ip('link add v0 type veth peer name v1')
+    kmod.xtjit_in('on')
+    try:
+        ns.run(['iptables-legacy', '-A', 'INPUT', '-s', '192.0.2.1', '-j', 'DROP'])
+        t.ok(dut.wait(early, 10), 'an early program drops')
+        for pid in kmod.helpers():
+            os.kill(pid, signal.SIGKILL)
+        t.ok(dut.wait(lambda: not kmod.helpers(), 5) and early(), 'also when the helper is killed')
+    finally:
+        kmod.xtjit_out()
+    t.ok(dut.wait(lambda: not early() and not kmod.helpers(), 10),
+         'flush takes it away, and no helper stays')
+    ns.ip('link del v0')
+
+
 def test_cycles(t, namespaces):
     for i in range(4, 8):
         cycle(i, namespaces)
@@ -103,6 +123,7 @@ def main():
     namespaces = [Netns('l'), Netns('l')]
     try:
         t.guard('refusal', test_refusal, t, namespaces)
+        t.guard('orphans', test_orphans, t, namespaces[0])
         t.guard('cycles', test_cycles, t, namespaces)
     finally:
         for ns in namespaces:
