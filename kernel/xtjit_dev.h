@@ -94,7 +94,7 @@ struct xtjit_slot {
 struct xtjit_trace {
 	__u32 number;		/* in its chain, from 1 */
 	char chain[30];		/* a user chain's name; "": a base chain */
-	__u8 end;		/* 1: any packet, and a verdict or RETURN: a policy, a chain's end */
+	__u8 end;		/* 1: of any packet, a verdict or RETURN: a policy, a chain's end */
 	__u8 reserved;
 };
 

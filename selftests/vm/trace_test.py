@@ -8,6 +8,7 @@ same order as ip_tables', through all tables, while rules and helpers come and g
 import errno
 import os
 import re
+import struct
 import subprocess
 import sys
 
@@ -41,14 +42,6 @@ COMMIT
 -A FORWARD -m mark --mark 0x3 -j ACCEPT
 -A OUTPUT -p udp -m udp --dport 1003 -j MARK --set-xmark 0x5/0xffffffff
 COMMIT
-*nat
-:PREROUTING ACCEPT [0:0]
-:INPUT ACCEPT [0:0]
-:OUTPUT ACCEPT [0:0]
-:POSTROUTING ACCEPT [0:0]
--A PREROUTING -p udp -m udp --dport 1004 -j REDIRECT --to-ports 1005
--A POSTROUTING -o eth1 -p udp -j MASQUERADE
-COMMIT
 *security
 :INPUT ACCEPT [0:0]
 :FORWARD ACCEPT [0:0]
@@ -77,10 +70,20 @@ COMMIT
 -A a -p udp -m udp --dport 1001:1002 -g a_chain_of_a_rather_long_nam
 -A a
 -A a_chain_of_a_rather_long_nam -p udp -m udp --dport 1001 -j c
--A a_chain_of_a_rather_long_nam -m limit --limit 1/hour --limit-burst 9
+-A a_chain_of_a_rather_long_nam -m limit --limit 2/day --limit-burst 8
 -A a_chain_of_a_rather_long_nam -s {peer} -p udp -m udp --dport 1002 -j RETURN
 -A a_chain_of_a_rather_long_nam -p udp -m udp --dport 1007 -j DROP
 -A c -j ACCEPT
+COMMIT
+'''
+NAT = '''\
+*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+-A PREROUTING -p udp -m udp --dport 1004 -j REDIRECT --to-ports 1005
+-A POSTROUTING -o eth1 -p udp -j MASQUERADE
 COMMIT
 '''
 UDP = '-p udp -m udp --dport 1000:1999 -j TRACE'
@@ -100,15 +103,19 @@ STEPS = [
     ('TRACE in a chain', ['-t raw -A seen -p udp -m udp --dport 1003 -j x'], True),
     ('no raw', ['-t raw -F', '-t raw -X'], False),
 ]
-TABLES = 5
 CONSOLE = '/proc/sys/kernel/printk'
 ALL_NETNS = '/proc/sys/net/netfilter/nf_log_all_netns'
+
+
+def rules(v6):
+    """IPv6: without nat, so that the early stage goes through filter, too."""
+    return ('' if v6 else NAT) + RULES.format(**names(v6))
 
 
 def names(v6):
     net = 'fd09::{}' if v6 else '10.9.0.{}'
     many = [f'-A FORWARD -s {net.format(i)} -p udp -j DROP' for i in range(1, 40)]
-    # quota: of three packets, in the steps behind the one that makes it anew
+    # quota: of three packets; the ruleset is set anew in the third step
     return dict(quota=180 if v6 else 120, many='\n'.join(many), peer=PEER[v6][0],
                 icmp='ipv6-icmp' if v6 else 'icmp',
                 reject='icmp6-port-unreachable' if v6 else 'icmp-port-unreachable')
@@ -147,7 +154,8 @@ def frames(v6, sport):
     for dst in (ROUTER[v6][0], PEER[v6][1]):
         parts = [(pkt.UDP, b.udp(src, dst, sport, port, b'trace'))
                  for port in (9, *range(1001, 1010), 2000)]
-        parts += [(pkt.TCP, b.tcp(src, dst, sport, 25)), (b.icmp_proto, b.icmp(src, dst, echo))]
+        parts += [(pkt.TCP, b.tcp(src, dst, sport, 25)),
+                  (b.icmp_proto, b.icmp(src, dst, echo, rest=struct.pack('!HH', sport, 1)))]
         for proto, seg in parts:
             yield 0, pkt.eth(MAC_R[0], MAC_P[0], b.ethertype, b.ip(src, dst, proto, seg))
 
@@ -167,10 +175,16 @@ def command(r, text):
             raise RuntimeError('there is no helper to be killed')
 
 
-def traced(r):
-    """Of how many tables `xtjit status` says so."""
+def check_status(t, r, wanted, name):
+    """What `xtjit status` says of all tables; and that the early stage drops all the same."""
     text = r.ns.run(r.impl.xtjit('status'), env=r.impl.env()).stdout
-    return len(re.findall(f"^{'ip6' if r.v6 else 'ip'} .*: xtjit, .*traced, ", text, re.M))
+    f = 'ip6' if r.v6 else 'ip'
+    tables = re.findall(f'^{f} \\w+: xtjit, .*', text, re.M)
+    marked = [x for x in tables if ' traced, ' in x]
+    t.ok(len(tables) >= 4 and marked == (tables if wanted else []),
+         f'v{6 if r.v6 else 4} {name}: status', text)
+    if r.v6:
+        t.eq('\nearly ip6: drops\n' in text, r.impl.early == 'on', f'v6 {name}: the early stage')
 
 
 def play(t, impl, v6):
@@ -178,7 +192,7 @@ def play(t, impl, v6):
     r, out = Router('t', impl, v6), []
     log = Log()
     try:
-        r.restore(RULES.format(**names(v6)))
+        r.restore(rules(v6))
         for i, (name, commands, wanted) in enumerate(STEPS):
             for c in commands:
                 command(r, c)
@@ -188,7 +202,7 @@ def play(t, impl, v6):
             r.settle()
             out.append((log.lines(), r.save()))
             if impl.real:
-                t.eq(traced(r), TABLES if wanted else 0, f'v{6 if v6 else 4} {name}: status')
+                check_status(t, r, wanted, name)
     finally:
         log.close()
         r.close()
@@ -229,8 +243,8 @@ def main():
                 if got:
                     compare(t, v6, ref, got)
             if not impls[1:]:
-                t.ok(re.search(r'^\[3:\d+\] -A INPUT .*quota', ref[-1][1], re.M),
-                     f'v{6 if v6 else 4}: the quota lasts for three packets', ref[-1][1])
+                t.ok(re.search(r'^\[5:\d+\] -A INPUT .*quota', ref[-1][1], re.M),
+                     f'v{6 if v6 else 4}: the quota lasts for two packets, and made anew for three', ref[-1][1])
     finally:
         impls[-1].close()
         for path, value in before.items():
