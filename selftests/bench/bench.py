@@ -47,8 +47,8 @@ class Options:
             self.update = dict(sizes=[1000, 10000], services=[5000], rounds=3, limit=5)
         else:
             sizes = dict(source=FULL, port=FULL, mixed=FULL, services=[5000])
-            self.plan = rates.Plan(sizes, 3, 3, 0.04, 15, 1 << 17)
-            self.alone = (FULL, 5, 60)
+            self.plan = rates.Plan(sizes, 3, 3, 0.04, 40, 1 << 17)
+            self.alone = (FULL, 3, 60)
             self.path = dict(sizes=[10, 1000, 10000], rounds=15, seconds=0.1, count=5000, limit=15)
             self.update = dict(sizes=[1000, 10000, 100000], services=[5000], rounds=7, limit=15)
         self.corpus = 2 if quick else 3
