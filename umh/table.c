@@ -41,8 +41,10 @@ static struct gen *to_drop, *to_strip;
 
 void table_later(void)
 {
-	if (to_strip)
+	if (to_strip) {
+		gen_shed(to_strip);
 		gen_strip(to_strip);
+	}
 	gen_drop(to_drop);
 	to_strip = to_drop = NULL;
 }
