@@ -832,13 +832,20 @@ int classify(const struct ir_table *in, const struct cl_limits *limits, struct i
 	return xt_fail(err, ret, "%s: lookups: %s", in->table->name, strerror(-ret));
 }
 
+void classify_free_image(struct ir_table *t)
+{
+	if (t->image->fd >= 0)
+		close(t->image->fd);
+	free(t->image->p);
+	t->image->fd = -1;
+	t->image->p = NULL;
+}
+
 void classify_free(struct ir_table *t)
 {
 	if (!t->image)
 		return;
-	if (t->image->fd >= 0)
-		close(t->image->fd);
-	free(t->image->p);
+	classify_free_image(t);
 	t->image = NULL;
 	ir_table_free(t);
 }

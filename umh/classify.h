@@ -170,6 +170,8 @@ const struct cl_limits *cl_limits(void);
 int classify(const struct ir_table *in, const struct cl_limits *limits, struct ir_table *out,
 	     struct xt_err *err);
 void classify_free(struct ir_table *t);
+/* Only the groups' data: the table itself may be in use by another (classify_edit()). */
+void classify_free_image(struct ir_table *t);
 
 /*
  * A change of one chain of a table in groups: .ndel rules from counter .at on

@@ -16,6 +16,7 @@
 #define AFFECTED	512	/* entries that one key may change */
 #define LEVELS		129
 #define VALUES		32	/* rules of one entry that are looked at */
+#define BUCKET		32	/* keys of one bucket; more: the table is built anew */
 
 /* One table of a family. */
 struct tab {
@@ -100,19 +101,28 @@ static void mask_words(const struct edit *x, const struct cl_family *f, int leve
 		word[k] &= mask[k];
 }
 
-/* Another key's slot is copied to this one, which then is free. */
+/*
+ * Takes out the key in slot @i.  What is free has the key of another that is in
+ * the table: one that is not might be found there when its bucket is moved.
+ */
 static void release(const struct tab *b, __u32 i)
 {
-	__u32 n = b->t->ph.nslots;
-	__u64 word[PHASH_WORDS];
+	__u32 n = b->t->ph.nslots, other = (i + 1) % n;
+	__u64 gone[PHASH_WORDS], word[PHASH_WORDS];
 
-	for (__u32 k = (i + 1) % n; k != i; k = (k + 1) % n)
-		if (used(b, k, word)) {
-			memcpy(slot_at(b, i), slot_at(b, k), b->f->slot_size);
-			b->t->nkeys--;
-			return;
-		}
-	put_value(b, i, CL_NONE);	/* the only one: it stays, without a rule */
+	get_words(b, i, gone);
+	while (other != i && !used(b, other, word))
+		other = (other + 1) % n;
+	if (other == i) {
+		put_value(b, i, CL_NONE);	/* the only one: it stays, without a rule */
+		return;
+	}
+	for (__u32 k = 0; k < n; k++) {
+		get_words(b, k, word);
+		if (!memcmp(word, gone, sizeof(word)))
+			memcpy(slot_at(b, k), slot_at(b, other), b->f->slot_size);
+	}
+	b->t->nkeys--;
 }
 
 /* The keys of a table and what they have, @extra first. */
@@ -173,18 +183,115 @@ static int build_anew(const struct tab *b, const __u64 *extra)
 	return ret;
 }
 
+/* A bucket's keys, where they are, and which slots others have. */
+struct bucket {
+	__u32 n, slot[BUCKET], value[BUCKET];
+	__u64 word[BUCKET][PHASH_WORDS], hash[BUCKET];
+	__u64 *taken;			/* bit per slot */
+};
+
+static bool set_taken(struct bucket *k, __u32 slot, bool on)
+{
+	__u64 bit = 1ULL << slot % 64, was = k->taken[slot / 64] & bit;
+
+	k->taken[slot / 64] = (k->taken[slot / 64] & ~bit) | (on ? bit : 0);
+	return was;
+}
+
+/* The bucket of the key, which is its first. False: it is too large. */
+static bool find_bucket(const struct tab *b, const __u64 *word, struct bucket *k)
+{
+	const struct phash *ph = &b->t->ph;
+	const __u16 *disp = (void *)(b->x->im.p + b->t->disp);
+	__u32 bucket;
+
+	memcpy(k->word[0], word, sizeof(k->word[0]));
+	k->hash[0] = phash_hash(ph, word, b->f->nwords);
+	k->value[0] = CL_NONE;
+	k->n = 1;
+	bucket = phash_bucket(ph, k->hash[0]);
+	for (__u32 i = 0; i < ph->nslots; i++) {
+		__u64 h, there[PHASH_WORDS];
+
+		get_words(b, i, there);
+		h = phash_hash(ph, there, b->f->nwords);
+		if (phash_slot(ph, h, disp[phash_bucket(ph, h)]) != i)
+			continue;
+		if (phash_bucket(ph, h) != bucket) {
+			set_taken(k, i, true);
+			continue;
+		}
+		if (k->n == BUCKET)
+			return false;
+		memcpy(k->word[k->n], there, sizeof(there));
+		k->hash[k->n] = h;
+		k->slot[k->n] = i;
+		k->value[k->n++] = get_value(b, i);
+	}
+	return true;
+}
+
+static bool fits(const struct tab *b, struct bucket *k, __u32 d)
+{
+	__u32 n = 0;
+
+	while (n < k->n && !set_taken(k, phash_slot(&b->t->ph, k->hash[n], d), true))
+		n++;
+	if (n == k->n)
+		return true;
+	while (n--)
+		set_taken(k, phash_slot(&b->t->ph, k->hash[n], d), false);
+	return false;
+}
+
+/* Another displacement for the key's bucket, one that has a free slot for it, too. */
+static bool move_bucket(const struct tab *b, const __u64 *word, struct bucket *k)
+{
+	const struct phash *ph = &b->t->ph;
+	__u16 *disp = (void *)(b->x->im.p + b->t->disp);
+	__u32 d = 0;
+
+	if (b->t->nkeys + b->t->nkeys / 16 + 1 >= ph->nslots || !find_bucket(b, word, k))
+		return false;
+	while (d <= 0xffff && !fits(b, k, d))
+		d++;
+	if (d > 0xffff)
+		return false;
+	disp[phash_bucket(ph, k->hash[0])] = d;
+	for (__u32 i = 1; i < k->n; i++) {	/* free, unless one of them comes there */
+		put_words(b, k->slot[i], word);
+		put_value(b, k->slot[i], CL_NONE);
+	}
+	for (__u32 i = 0; i < k->n; i++) {
+		__u32 slot = phash_slot(ph, k->hash[i], d);
+
+		put_words(b, slot, k->word[i]);
+		put_value(b, slot, k->value[i]);
+	}
+	b->t->nkeys++;
+	return true;
+}
+
 /* An entry for the key, without a rule as yet; -EAGAIN: there is no room. */
 static int put_key(const struct tab *b, const __u64 *word)
 {
 	__u32 i = slot_of(b, word);
 	__u64 there[PHASH_WORDS];
+	struct bucket k;
+	bool moved;
 
-	if (used(b, i, there))
-		return build_anew(b, word);
-	put_words(b, i, word);
-	put_value(b, i, CL_NONE);
-	b->t->nkeys++;
-	return 0;
+	if (!used(b, i, there)) {
+		put_words(b, i, word);
+		put_value(b, i, CL_NONE);
+		b->t->nkeys++;
+		return 0;
+	}
+	k.taken = calloc(b->t->ph.nslots / 64 + 1, sizeof(*k.taken));
+	if (!k.taken)
+		abort();
+	moved = move_bucket(b, word, &k);
+	free(k.taken);
+	return moved ? 0 : build_anew(b, word);
 }
 
 /*

@@ -19,6 +19,8 @@
 #define CONNECT_MS	10000	/* for a helper to begin to listen */
 #define BROKEN_MS	15000	/* for one to answer, once a connection broke */
 #define PAUSE_MAX_MS	200
+#define WIDE_MIN	(128 << 10)	/* bytes in a socket's buffer: more than by default */
+#define WIDE_MAX	(4 << 20)
 
 extern char **environ;
 
@@ -300,6 +302,15 @@ static int recv_nothing(int fd, __u64 len)
 	return err;
 }
 
+/* Else a large request would go by many turns of both processes. */
+static void widen(int fd, size_t len)
+{
+	int size = len < WIDE_MAX ? len : WIDE_MAX;
+
+	if (len > WIDE_MIN)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+}
+
 /* The namespace's fd goes with the first byte. */
 static int send_req(int fd, const struct xtjit_req *h, const struct client_call *c)
 {
@@ -317,6 +328,7 @@ static int send_req(int fd, const struct xtjit_req *h, const struct client_call 
 	struct cmsghdr *cm = CMSG_FIRSTHDR(&msg);
 	ssize_t n;
 
+	widen(fd, c->req_len);
 	cm->cmsg_level = SOL_SOCKET;
 	cm->cmsg_type = SCM_RIGHTS;
 	cm->cmsg_len = CMSG_LEN(sizeof(int));

@@ -80,6 +80,15 @@ struct gen *gen_new(void)
 	return g;
 }
 
+static void fill_head(const struct gen *g, struct gen_blob *b)
+{
+	*b = (struct gen_blob){
+		.magic = BLOB_MAGIC, .version = BLOB_VERSION, .number = g->number,
+		.prev = g->prev, .request = g->request, .prog_id = g->prog_id,
+		.ncounters = g->ncounters, .h = g->h,
+	};
+}
+
 void gen_origin_put(struct gen_origin *o)
 {
 	if (--o->refs)
@@ -97,6 +106,8 @@ void gen_strip(struct gen *g)
 	}
 	if (g->edited || !g->origin)
 		classify_free(&g->grouped);
+	else
+		classify_free_image(&g->grouped);
 	if (g->origin)
 		gen_origin_put(g->origin);
 	else
@@ -109,6 +120,21 @@ void gen_strip(struct gen *g)
 	free(g->offsets);
 	g->offsets = NULL;
 	g->decoded = false;
+}
+
+void gen_shed(struct gen *g)
+{
+	struct xt_err err = {};
+	struct gen_blob *b;
+	struct pmem m;
+
+	if (pmem_create(&m, "xtjit_blob", GEN_ENTRIES, &err))
+		return;
+	b = m.p;
+	fill_head(g, b);
+	b->h.size = 0;
+	state_pin(m.fd, g->dir, "blob");
+	pmem_close(&m);
 }
 
 void gen_close(struct gen *g)
@@ -312,7 +338,6 @@ static int freeze_blob(struct gen *g)
 
 static int pin_blob(struct gen *g, struct xt_err *err)
 {
-	struct gen_blob *b;
 	void *entries;
 	int ret;
 
@@ -322,12 +347,7 @@ static int pin_blob(struct gen *g, struct xt_err *err)
 			return err->err;
 		memcpy(entries, g->rs.blob, g->rs.size);
 	}
-	b = g->blob.p;
-	*b = (struct gen_blob){
-		.magic = BLOB_MAGIC, .version = BLOB_VERSION, .number = g->number,
-		.prev = g->prev, .request = g->request, .prog_id = g->prog_id,
-		.ncounters = g->ncounters, .h = g->h,
-	};
+	fill_head(g, g->blob.p);
 	ret = state_pin(g->blob.fd, g->dir, "blob") ?: freeze_blob(g);
 	if (ret)
 		xt_fail(err, ret, "pin of the blob: %s", strerror(-ret));

@@ -111,6 +111,8 @@ void gen_origin_put(struct gen_origin *o);
 
 /* Forgets the rules, keeps the counters: it is the previous one now. */
 void gen_strip(struct gen *g);
+/* The same of what is pinned: only what tells its counters and requests is left. */
+void gen_shed(struct gen *g);
 /* Closes what it has open; NULL is ignored. */
 void gen_close(struct gen *g);
 /* Closes and unpins it. */

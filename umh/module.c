@@ -13,6 +13,7 @@
 #include "module.h"
 #include "request.h"
 #include "serve.h"
+#include "table.h"
 #include "users.h"
 
 static struct watch device = { .fd = -1 };
@@ -90,6 +91,7 @@ static void do_request(const struct xtjit_dev_req *r)
 		ret = serve(&c);
 	if (ret != -ECANCELED)
 		reply(&c, ret);
+	table_later();
 	close(c.netns);
 	free(c.payload);
 	free(c.out);

@@ -16,6 +16,7 @@
 #include "loop.h"
 #include "request.h"
 #include "serve.h"
+#include "table.h"
 
 #define MAX_CONNS	64
 #define TIMEOUT_NS	(60ull * 1000000000)
@@ -235,6 +236,7 @@ static void conn_serve(struct conn *c)
 	int status = serve(&c->call);
 
 	conn_reply(c, status);
+	table_later();
 }
 
 static void conn_receive(struct conn *c)

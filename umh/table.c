@@ -37,8 +37,22 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
+/* What takes time, and nobody waits for: done when the reply is on its way. */
+static struct gen *to_drop, *to_strip;
+
+void table_later(void)
+{
+	if (to_strip) {
+		gen_shed(to_strip);
+		gen_strip(to_strip);
+	}
+	gen_drop(to_drop);
+	to_strip = to_drop = NULL;
+}
+
 void table_close(struct table *t, bool drop)
 {
+	table_later();
 	for (int i = 0; i < XT_HOOKS; i++)
 		close_fd(&t->link[i]);
 	gen_close(t->prev);
@@ -54,6 +68,7 @@ void table_close(struct table *t, bool drop)
 
 void table_drop_prev(struct table *t)
 {
+	table_later();
 	gen_drop(t->prev);
 	t->prev = NULL;
 }
@@ -244,11 +259,10 @@ int table_flip(struct table *t, struct gen *g, struct xt_err *err)
 	if (ret)
 		return ret;
 	close_fd(&g->prog);
-	table_drop_prev(t);
-	t->prev = t->cur;
+	table_later();
+	to_drop = t->prev;
+	to_strip = t->prev = t->cur;
 	t->cur = g;
-	if (t->prev)
-		gen_strip(t->prev);
 	return 0;
 }
 

@@ -102,6 +102,8 @@ int table_install(struct table *t, struct gen *g, struct xt_err *err);
 int table_stage(struct table *t, struct gen *g, struct xt_err *err);
 /* Brings what is staged into force: it is t->cur then, and what was that t->prev. */
 int table_flip(struct table *t, struct gen *g, struct xt_err *err);
+/* After each reply: clears up behind table_flip(). */
+void table_later(void);
 /* Forgets t->prev, closed and unpinned. */
 void table_drop_prev(struct table *t);
 

@@ -3,12 +3,14 @@
 """
 What a change of a ruleset takes by the stock commands: the kernel's own ip_tables
 and xtjit behind the shim, in turn, each in a namespace of its own.  Medians in ms
-of the whole command, their ratio, and the helper's own part of it.
+of the whole command, and their ratio; the same of the processor time that it takes
+(the helper's with it), which others on the machine change less; the helper's part.
 
     update.py [--rounds N] [--max RULES] [--shape NAME]... [--early on|off]
 """
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -64,6 +66,11 @@ def kube(n):
             ':KUBE-SERVICES - [0:0]', *heads, *rules, 'COMMIT']
 
 
+def children():
+    r = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return r.ru_utime + r.ru_stime
+
+
 class Side:
     """A namespace with ip_tables, or with xtjit."""
 
@@ -77,15 +84,16 @@ class Side:
                             XTJIT_FALLBACK='refuse')
 
     def time(self, cmd, text=None):
-        """(ms of the command, ms of processor time of the helper)"""
+        """(ms of the command, ms of processor time, ms of that by the helper)"""
         data = text.encode() if text else None
         with self.ns:
-            cpu, start = self.cpu(), time.perf_counter()
+            cpu, own, start = self.cpu(), children(), time.perf_counter()
             r = subprocess.run(cmd, input=data, env=self.env, stderr=subprocess.PIPE)
             end = time.perf_counter()
         if r.returncode:
             sys.exit(f'{cmd}: {r.stderr.decode()[:300]}')
-        return (end - start) * 1000, (self.cpu() - cpu) * 1000
+        helper = self.cpu() - cpu
+        return (end - start) * 1000, (children() - own + helper) * 1000, helper * 1000
 
     def cpu(self):
         if not self.impl:
@@ -97,7 +105,8 @@ class Side:
 class Table:
     def __init__(self, sides, rounds):
         self.sides, self.rounds = sides, rounds
-        print(f'{"":40}{"ip_tables":>11}{"xtjit":>9}{"ratio":>8}{"helper":>9}', flush=True)
+        print(f'{"":32}{"ip_tables":>10}{"xtjit":>9}{"ratio":>7}'
+              f'{"cpu":>9}{"xtjit":>9}{"ratio":>7}{"helper":>9}', flush=True)
 
     def row(self, name, commands, rounds=None):
         """@commands(round): one (command, text); timed on both sides in turn."""
@@ -106,9 +115,9 @@ class Table:
             cmd = commands(n)
             for side, out in zip(self.sides, got):
                 out.append(side.time(*cmd))
-        ms = [statistics.median(x[0] for x in g) for g in got]
-        helper = statistics.median(x[1] for x in got[1])
-        print(f'{name:40}{ms[0]:11.2f}{ms[1]:9.2f}{ms[1] / ms[0]:8.2f}{helper:9.2f}', flush=True)
+        ms, cpu, helper = ([statistics.median(x[k] for x in g) for g in got] for k in range(3))
+        print(f'{name:32}{ms[0]:10.2f}{ms[1]:9.2f}{ms[1] / ms[0]:7.2f}'
+              f'{cpu[0]:9.2f}{cpu[1]:9.2f}{cpu[1] / cpu[0]:7.2f}{helper[1]:9.2f}', flush=True)
 
     def restore(self, name, lines, rounds=3):
         """@lines(round)"""

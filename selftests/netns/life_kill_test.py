@@ -18,8 +18,10 @@ import dut
 import stream
 import tap
 
+# Rules enough for a group, which most updates change.
+MANY = ''.join(f'-A part -p tcp -m tcp --dport {30000 + i} -j DROP\n' for i in range(40))
 # In each of the rulesets GOOD goes through and BAD does not, each by another rule.
-BASE = stream.RULES + f'''*raw
+BASE = stream.RULES.replace('COMMIT', MANY + 'COMMIT') + f'''*raw
 :PREROUTING ACCEPT [0:0]
 :OUTPUT ACCEPT [0:0]
 -A PREROUTING -p udp -m udp --dport {stream.GOOD}

@@ -26,6 +26,7 @@ RULES = '''*filter
 -A INPUT -p udp -m limit --limit 5/min -j LOG
 -A INPUT -p udp -j REJECT
 -A u -s 192.0.2.0/24 -j DROP
+''' + ''.join(f'-A INPUT -p tcp -m tcp --dport {20000 + i} -j DROP\n' for i in range(40)) + '''\
 COMMIT
 *raw
 :PREROUTING ACCEPT [0:0]

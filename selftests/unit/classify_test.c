@@ -3,7 +3,9 @@
  * Groups change nothing: random tables compiled as they are and in groups, the
  * same random packets through both, exact alone and behind the early stage.
  * Verdicts and counters must be the same, packet by packet.  Every other table
- * is one for the module, with LOG for a native target.
+ * is one for the module, with LOG for a native target.  Then rules are taken out
+ * or put in, one by one: the groups that are changed for it (classify_edit()) are
+ * compared with the plain table again.
  *
  * usage: classify_test [-v] [ROUNDS [SEED]]
  */
@@ -14,6 +16,8 @@
 #include "tap.h"
 
 #define PACKETS 60
+#define EDITS 6		/* of a table */
+#define TRIES 60	/* as many are not for its groups */
 #define CHAINS 5
 
 static __u64 prng_state;
@@ -230,25 +234,14 @@ static void make_native(struct ir_table *t)
 	}
 }
 
-static bool form_load(struct form *f, const char *text, bool group, const struct cl_limits *limits,
-		      struct xt_err *err)
+/* Its programs, of @t, which is f->ir or f->grouped. */
+static bool form_compile(struct form *f, const struct ir_table *t, struct xt_err *err)
 {
 	const struct compile_env env = { .ring = net.ring, .self = net.self, .l3off = HOOK_L3 };
 	struct early_facts facts = { .nlocal = 2 };
 	struct early_table et = { .maps = &f->maps };
-	const struct ir_table *t;
 
-	memset(f, 0, sizeof(*f));
-	f->exact = f->early = f->maps.counters = f->maps.state = -1;
-	if (parse_ir(text, &f->ir, err) || passes_exact(&f->ir, err) ||
-	    table_maps_create(&f->maps, &f->ir, err))
-		return false;
-	if (module)
-		make_native(&f->ir);
-	if (group && classify(&f->ir, limits, &f->grouped, err))
-		return false;
-	t = group ? &f->grouped : &f->ir;
-	facts.local = f->ir.family->addr_size == 16 ? local_ip6 : local_ip;
+	facts.local = t->family->addr_size == 16 ? local_ip6 : local_ip;
 	et.ir = t;
 	old_kernel(module && prng(2));
 	f->exact = (module ? compile_hook : compile_exact)(t, &f->maps, &env, err);
@@ -259,6 +252,26 @@ static bool form_load(struct form *f, const char *text, bool group, const struct
 	f->before = calloc(1, f->size);
 	return f->exact >= 0 && (f->early >= 0 || f->early == -ENOENT) &&
 	       f->counters != MAP_FAILED;
+}
+
+static void form_init(struct form *f)
+{
+	memset(f, 0, sizeof(*f));
+	f->exact = f->early = f->maps.counters = f->maps.state = -1;
+}
+
+static bool form_load(struct form *f, const char *text, bool group, const struct cl_limits *limits,
+		      struct xt_err *err)
+{
+	form_init(f);
+	if (parse_ir(text, &f->ir, err) || passes_exact(&f->ir, err) ||
+	    table_maps_create(&f->maps, &f->ir, err))
+		return false;
+	if (module)
+		make_native(&f->ir);
+	if (group && classify(&f->ir, limits, &f->grouped, err))
+		return false;
+	return form_compile(f, group ? &f->grouped : &f->ir, err);
 }
 
 static void form_free(struct form *f)
@@ -365,7 +378,142 @@ static void random_shape(struct shape *s)
 		s->src = true;
 }
 
-static bool one_round(__u64 round, int drops[2], __u32 grouped[2])
+/*
+ * Edits
+ */
+
+static const struct ir_rule *rule_of(void *arg, __u32 counter)
+{
+	const struct ir_table *t = arg;
+
+	for (__u32 c = 0; c < t->nchains; c++)
+		for (__u32 i = 0; i < t->chains[c].nrules; i++)
+			if (t->chains[c].rules[i].counter == counter)
+				return &t->chains[c].rules[i];
+	return NULL;
+}
+
+static const struct ir_rule *any_rule(const struct ir_table *t, __u32 *chain, __u32 *at)
+{
+	const struct ir_chain *c;
+
+	do {
+		*chain = prng(t->nchains);
+		c = &t->chains[*chain];
+	} while (!c->nrules);
+	*at = prng(c->nrules);
+	return &c->rules[*at];
+}
+
+/* A change of one rule: some other's copy comes, or one goes that is no policy. */
+static void random_edit(const struct ir_table *t, struct cl_edit *e, __u32 *at)
+{
+	const struct ir_rule *old = any_rule(t, &e->chain, at), *other;
+	__u32 chain, i;
+
+	e->at = old->counter;
+	e->rule = rule_of;
+	e->arg = (void *)t;
+	other = any_rule(t, &chain, &i);
+	if (prng(2) || *at + 1 == t->chains[e->chain].nrules) {
+		e->nadd = 1;
+		e->add = other;
+	}
+	if (!e->nadd || (prng(4) == 0 && *at + 1 < t->chains[e->chain].nrules)) {
+		e->ndel = 1;
+		e->del = old;
+	}
+}
+
+/* The table as it is after the edit; its predicates stay the old one's. */
+static void edit_table(const struct ir_table *t, const struct cl_edit *e, __u32 at,
+		       struct ir_table *out)
+{
+	*out = *t;
+	out->arena = ir_arena_new();
+	out->ncounters += e->nadd - e->ndel;
+	out->chains = ir_alloc(out->arena, t->nchains * sizeof(*out->chains));
+	for (__u32 c = 0; c < t->nchains; c++) {
+		const struct ir_chain *from = &t->chains[c];
+		struct ir_chain *to = &out->chains[c];
+
+		*to = *from;
+		to->nrules = 0;
+		to->rules = ir_alloc(out->arena, (from->nrules + 1) * sizeof(*to->rules));
+		for (__u32 i = 0; i < from->nrules; i++) {
+			bool here = c == e->chain && i == at;
+
+			if (here && e->nadd) {
+				to->rules[to->nrules] = *e->add;
+				to->rules[to->nrules++].counter = e->at;
+			}
+			if (here && e->ndel)
+				continue;
+			to->rules[to->nrules] = from->rules[i];
+			if (from->rules[i].counter >= e->at + e->ndel)
+				to->rules[to->nrules].counter += e->nadd - e->ndel;
+			to->nrules++;
+		}
+	}
+}
+
+/* @a, @b: the same table, plain and in groups; changed, if the groups can be. */
+static bool one_edit(const struct shape *s, struct form *a, struct form *b, __u32 *edits,
+		     struct form olds[2], int drops[2])
+{
+	struct xt_err err = { 0 };
+	struct cl_edit e = { 0 };
+	struct form x, y;
+	__u32 at;
+	bool ok;
+	int ret;
+
+	random_edit(&a->ir, &e, &at);
+	form_init(&x);
+	form_init(&y);
+	ret = classify_edit(&b->grouped, &e, &y.grouped, &err);
+	if (ret == -EAGAIN)
+		return true;
+	edit_table(&a->ir, &e, at, &x.ir);
+	ok = !ret && !table_maps_create(&x.maps, &x.ir, &err) &&
+	     !table_maps_create(&y.maps, &x.ir, &err) && form_compile(&x, &x.ir, &err) &&
+	     form_compile(&y, &y.grouped, &err);
+	if (!ok)
+		tap_diag("edit: %s", err.text);
+	ok = ok && compare(s, &x, &y, drops);
+	if (!ok)
+		tap_diag("after an edit of chain %u at %u: %u gone, %u new", e.chain, e.at,
+			 e.ndel, e.nadd);
+	++*edits;
+	olds[0] = *a;
+	olds[1] = *b;
+	*a = x;
+	*b = y;
+	return ok;
+}
+
+/* All forms stay until the end: later ones use their memory. */
+static bool random_edits(const struct shape *s, struct form *a, struct form *b, __u32 *edits,
+			 int drops[2])
+{
+	struct form olds[EDITS][2];
+	bool ok = true;
+	int n = 0;
+
+	for (int i = 0; i < TRIES && n < EDITS && ok; i++) {
+		__u32 before = *edits;
+
+		ok = one_edit(s, a, b, edits, olds[n], drops);
+		n += *edits > before;
+	}
+	while (n--) {
+		form_free(&olds[n][0]);
+		form_free(&olds[n][1]);
+	}
+	return ok;
+}
+
+static bool one_round(__u64 round, int drops[2], __u32 grouped[3])
 {
 	struct cl_limits limits = { .family = 1 + prng(4), .group = 1 + prng(3) };
 	struct xt_err err = { 0 };
@@ -397,6 +545,8 @@ static bool one_round(__u64 round, int drops[2], __u32 grouped[2])
 	}
 	if (!ok && verbose)
 		fputs(text, stdout);
+	if (ok && b.grouped.ngroups)
+		ok = random_edits(&s, &a, &b, &grouped[2], drops);
 	free(text);
 	form_free(&a);
 	form_free(&b);
@@ -407,7 +557,7 @@ int main(int argc, char **argv)
 {
 	struct xt_err err = { 0 };
 	int rounds, drops[2] = { 0 }, bad = 0;
-	__u32 grouped[2] = { 0 };
+	__u32 grouped[3] = { 0 };
 	__u64 seed;
 
 	verbose = argc > 1 && !strcmp(argv[1], "-v");
@@ -432,5 +582,6 @@ int main(int argc, char **argv)
 	       drops[1]);
 	tap_ok(grouped[0] > (__u32)rounds * 20, "%u rules were in groups, %u between", grouped[0],
 	       grouped[1]);
+	tap_ok(grouped[2] > (__u32)rounds, "%u changes of rules in groups", grouped[2]);
 	return tap_done();
 }
