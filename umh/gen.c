@@ -17,6 +17,7 @@
 
 #define BLOB_MAGIC	0x746a7867	/* "xtjg" */
 #define BLOB_VERSION	1
+#define SHED_MIN	(64u << 10)	/* bytes that are worth a map in their place */
 
 /* The pinned blob begins with it. */
 struct gen_blob {
@@ -128,7 +129,7 @@ void gen_shed(struct gen *g)
 	struct gen_blob *b;
 	struct pmem m;
 
-	if (pmem_create(&m, "xtjit_blob", GEN_ENTRIES, &err))
+	if (g->h.size < SHED_MIN || pmem_create(&m, "xtjit_blob", GEN_ENTRIES, &err))
 		return;
 	b = m.p;
 	fill_head(g, b);
