@@ -15,9 +15,8 @@ import pkt
 HEADERS = 28			# IP header and ports
 SLOT = 32			# of the map, for each
 ETH = 14
-REDIRECT = 23
 LENGTH = 46			# of the IP packet: 60 bytes of frame, either protocol's header fits
-WORD, HALF, DWORD = 0x61, 0x69, 0x79	# BPF_LDX | BPF_MEM
+WORD, DWORD = 0x61, 0x79	# BPF_LDX | BPF_MEM
 STW, STDW = 0x63, 0x7b
 
 
@@ -67,7 +66,7 @@ class Keys:
             i(WORD, 1, 6), i(WORD, 2, 6, 4),		# data, end of data
             i(0xbf, 3, 1), i(0x07, 3, imm=ETH + HEADERS),
             i(0x2d, 3, 2, len(copy) // 8), copy,
-            i(0xb7, 1, imm=ifindex), i(0xb7, 2), i(0x85, imm=REDIRECT), i(0x95))))
+            i(0xb7, 1, imm=ifindex), i(0xb7, 2), i(0x85, imm=bpfsys.REDIRECT), i(0x95))))
 
     def close(self):
         os.close(self.fd)

@@ -7,7 +7,6 @@ machine does beside it falls out; then all is built anew, for where things come 
 lie in memory is worth some percent, and the median of all rounds is the result.
 """
 import statistics
-import time
 
 import net
 import peers

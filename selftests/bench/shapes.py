@@ -262,7 +262,8 @@ class Services(Shape):
 
     def chains(self):
         return ''.join(
-            f'chain p{i} {{\nip saddr 10.244.{i >> 8 & 255}.{i & 255} return\nip protocol tcp drop\n}}\n'
+            f'chain p{i} {{\nip saddr 10.244.{i >> 8 & 255}.{i & 255} return\n'
+            'ip protocol tcp drop\n}\n'
             f'chain v{i} {{\nip saddr 10.244.0.0/16 return\njump p{i}\n}}\n' for i in range(self.n))
 
     def nft(self):
@@ -317,7 +318,8 @@ class Corpus(Shape):
     def first_ten(self):
         """The first rules with a source, alone."""
         rows = re.findall(r'^-A \S+ (-s .*)', self.text, re.M)[:10]
-        return '*filter\n:INPUT ACCEPT [0:0]\n' + ''.join(f'-A INPUT {r}\n' for r in rows) + 'COMMIT\n'
+        rules = ''.join(f'-A INPUT {r}\n' for r in rows)
+        return f'*filter\n:INPUT ACCEPT [0:0]\n{rules}COMMIT\n'
 
     def hit(self):
         if len(self.dropped) < 100 and self.closed:
