@@ -332,23 +332,36 @@ void request_tick(void)
 	}
 }
 
+/*
+ * A socket at @path, which is never not there: who connects while one helper follows
+ * another finds the old one's (which refuses, so that it tries again) or ours.
+ */
+static int listen_at(int fd, const char *path, struct sockaddr_un *sa)
+{
+	char *last = sa->sun_path + strlen(sa->sun_path) - 1;
+
+	*last = *last == '~' ? '-' : '~';
+	unlink(sa->sun_path);
+	return bind(fd, (struct sockaddr *)sa, sizeof(*sa)) < 0 || chmod(sa->sun_path, 0600) < 0 ||
+	       listen(fd, MAX_CONNS) < 0 || rename(sa->sun_path, path) < 0 ? -errno : 0;
+}
+
 int request_listen(const char *path, struct xt_err *err)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	int fd, ret;
 
-	if (strlen(path) >= sizeof(sa.sun_path))
-		return xt_fail(err, -ENAMETOOLONG, "%s: longer than a socket's name can be", path);
+	if (!*path || strlen(path) >= sizeof(sa.sun_path))
+		return xt_fail(err, -ENAMETOOLONG, "\"%s\": a socket's name has 1 to %zu bytes", path,
+			       sizeof(sa.sun_path) - 1);
 	strcpy(sa.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return xt_fail(err, -errno, "socket: %s", strerror(errno));
-	unlink(path);
-	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, 0600) < 0 ||
-	    listen(fd, MAX_CONNS) < 0) {
-		ret = xt_fail(err, -errno, "%s: %s", path, strerror(errno));
+	ret = listen_at(fd, path, &sa);
+	if (ret) {
 		close(fd);
-		return ret;
+		return xt_fail(err, ret, "%s: %s", path, strerror(-ret));
 	}
 	listener = (struct watch){ .fd = fd, .fn = listener_event };
 	ret = loop_add(&listener, EPOLLIN);
