@@ -7,6 +7,7 @@
 #ifndef XTJIT_FLAVOR_HOOK_H
 #define XTJIT_FLAVOR_HOOK_H
 
+#include <sched.h>
 #include <stddef.h>
 #include <sys/mman.h>
 
@@ -87,11 +88,22 @@ static void hook_spoil(void)
 	bpf_prog_test_run_opts(hook_spoiler, &o);
 }
 
+/* In the module a packet stays on its CPU from a native slot's yield until it goes on. */
+static void stay_on_cpu(void)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
 static bool hook_up(struct xt_err *err)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, o, .map_flags = BPF_F_MMAPABLE);
 	int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "hook", 4, sizeof(*hook_memory), 1, &o);
 
+	stay_on_cpu();
 	hook_memory = mmap(NULL, sizeof(*hook_memory), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
 	hook_spoiler = hook_load_spoiler();
 	if (map < 0 || hook_memory == MAP_FAILED || hook_spoiler < 0)
