@@ -58,6 +58,7 @@ def no_leaks(w):
         pins = int(run(["sh", "-c", "find %s | wc -l" % w.root()]).stdout)
         return bpf_objects(), fds, maps, pins, resident(w.helper.pid)
 
+    time.sleep(2)		# what the helper looks after once a second, it has looked after
     a = updates(40)
     b = updates(200)
     # other tests may run beside us: but not make 100 of them
