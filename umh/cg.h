@@ -233,7 +233,7 @@ bool cg_leaves_early(enum ir_action_kind a);
 /* What the rule does once it is counted. */
 void cg_act(struct cg *g, int table, __u32 ci, const struct ir_rule *r);
 
-/* cg_lookup.c: the rules that classify() made. */
+/* cg_lookup.c, cg_dispatch.c: the rules that classify() made. */
 void cg_lookup(struct cg *g, int table, __u32 group);
 void cg_dispatch(struct cg *g, int table, __u32 ci, __u32 group);
 void cg_before(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss);

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * One family of a group: its key, the tables of its lengths, and what an entry has.
+ */
+#include <linux/netfilter.h>
+
+#include "cg_lookup.h"
+
+/* Where a part is in struct pkt. */
+static short part_slot(const struct cg *g, const struct cl_part *p)
+{
+	static const __u8 fields[CL_NFIELDS] = {
+		[CL_SADDR] = IR_SADDR, [CL_DADDR] = IR_DADDR, [CL_SPORT] = IR_SPORT,
+		[CL_DPORT] = IR_DPORT, [CL_SMAC] = IR_SMAC,
+	};
+
+	switch (p->field) {
+	case CL_IFACE:
+		return g->slot[SLOT_IFACE] + 8 * p->half;
+	case CL_OFACE:
+		return g->slot[SLOT_OFACE] + 8 * p->half;
+	case CL_SADDR:
+	case CL_DADDR:
+		if (cg_v6(g))
+			return g->field6[p->field == CL_SADDR ? IR6_SADDR : IR6_DADDR] + 8 * p->half;
+		break;
+	}
+	return g->field[fields[p->field]];
+}
+
+/* @dst = part under its mask, in place; spoils r5 if the mask is a wide one. */
+static void part(struct lookup *l, const struct cl_part *p, int dst, int len)
+{
+	struct emit *e = &l->g->e;
+	__u64 whole = cl_part_mask(l->t->ir, p, cl_width(l->t->ir, p->field));
+	__u64 mask = cl_part_mask(l->t->ir, p, len);
+
+	if (p->bits > 32) {
+		ld(e, U64, dst, R6, part_slot(l->g, p));
+		if (mask != whole) {
+			ldimm64(e, R5, mask);
+			alu(e, BPF_AND, dst, R5);
+		}
+	} else {
+		ld(e, U32, dst, R6, part_slot(l->g, p));
+		if (mask != whole)
+			alui32(e, BPF_AND, dst, mask);
+	}
+	if (p->shift)
+		alui(e, BPF_LSH, dst, p->shift);
+}
+
+/* @dst = word @w of the key; spoils r5. */
+static void word(struct lookup *l, const struct cl_family *f, const struct cl_table *tab, int w,
+		 int dst)
+{
+	bool first = true;
+
+	for (int i = 0; i < f->nparts; i++) {
+		const struct cl_part *p = &f->parts[i];
+		int len = p->field == f->vary ? tab->len : f->len[p->field];
+
+		if (p->word != w)
+			continue;
+		part(l, p, first ? dst : R5, len);
+		if (!first)
+			alu(&l->g->e, BPF_OR, dst, R5);
+		first = false;
+	}
+}
+
+/* phash_hash(): words 0 and 1 stay in r1, r2; the hash is r3. */
+static void hash(struct lookup *l, const struct cl_family *f, const struct cl_table *tab)
+{
+	struct emit *e = &l->g->e;
+
+	for (int w = 0; w < f->nwords; w++) {
+		int reg = w == 0 ? R1 : R2;
+
+		word(l, f, tab, w, reg);
+		if (w)
+			alu(e, BPF_ADD, R3, reg);
+		else
+			mov(e, R3, reg);
+		ldimm64(e, R5, tab->ph.mul[w]);
+		alu(e, BPF_MUL, R3, R5);
+		mov(e, R5, R3);
+		alui(e, BPF_RSH, R5, 32);
+		alu(e, BPF_XOR, R3, R5);
+	}
+}
+
+static void scale(struct emit *e, int reg, __u32 n)
+{
+	alui(e, BPF_MUL, reg, n);
+	alui(e, BPF_RSH, reg, 32);
+}
+
+/* r0 = the key's slot */
+static void find_slot(struct lookup *l, const struct cl_family *f, const struct cl_table *tab)
+{
+	struct emit *e = &l->g->e;
+
+	hash(l, f, tab);
+	insn(e, BPF_ALU | BPF_MOV | BPF_X, R5, R3, 0, 0);
+	scale(e, R5, tab->ph.nbuckets);
+	alui(e, BPF_LSH, R5, 1);
+	ldmapvalue(e, R0, l->map, tab->disp);
+	alu(e, BPF_ADD, R0, R5);
+	ld(e, U16, R5, R0, 0);
+	alui(e, BPF_LSH, R5, 1);
+	alui(e, BPF_ADD, R5, 1);
+	alu(e, BPF_MUL, R3, R5);
+	alui(e, BPF_RSH, R3, 32);
+	scale(e, R3, tab->ph.nslots);
+	alui(e, BPF_MUL, R3, f->slot_size);
+	ldmapvalue(e, R0, l->map, tab->slots);
+	alu(e, BPF_ADD, R0, R3);
+}
+
+/* Falls through with r3 = what the table has for the key, or goes to @miss. */
+static void probe(struct lookup *l, const struct cl_family *f, const struct cl_table *tab,
+		  __u32 miss)
+{
+	struct emit *e = &l->g->e;
+
+	find_slot(l, f, tab);
+	for (int w = 0; w < f->nwords; w++) {
+		int reg = w == 0 ? R1 : R2;
+
+		if (w && f->nwords > 2)
+			word(l, f, tab, w, reg);
+		ld(e, f->word_size[w] == 8 ? U64 : U32, R5, R0, f->word_at[w]);
+		jmp(e, BPF_JNE, R5, reg, miss);
+	}
+	ld(e, U32, R3, R0, f->slot_size - 4);
+}
+
+/* r3: a list -> its first value from r1 on, or to @none. */
+static void from_list(struct lookup *l, const struct cl_family *f, __u32 none)
+{
+	struct emit *e = &l->g->e;
+	__u32 got = new_label(e);
+
+	for (int i = 0; i < f->depth; i++) {
+		bool last = i == f->depth - 1;
+
+		jmpi32(e, BPF_JGE, R3, l->gr->nnodes, none);
+		alui(e, BPF_LSH, R3, 3);
+		ldmapvalue(e, R0, l->map, l->gr->nodes);
+		alu(e, BPF_ADD, R0, R3);
+		ld(e, U32, R3, R0, 0);
+		if (last) {
+			jmp32(e, BPF_JLT, R3, R1, none);
+		} else {
+			jmp32(e, BPF_JGE, R3, R1, got);
+			ld(e, U32, R3, R0, 4);
+		}
+	}
+	place(e, got);
+}
+
+static enum told family_told(const struct lookup *l, const struct cl_family *f)
+{
+	enum told worst = TOLD;
+
+	for (int i = 0; i < f->nconds; i++) {
+		enum told one = cg_told(l->g, &l->gr->conds[f->conds[i]]);
+
+		if (one > worst)
+			worst = one;
+	}
+	return worst;
+}
+
+/* r3: a value, which may be the best one. */
+static void better(struct lookup *l, const struct cl_family *f, __u32 none)
+{
+	struct emit *e = &l->g->e;
+	enum told how = family_told(l, f);
+	__u32 here = new_label(e);
+
+	ld(e, U32, R4, R6, l->best);
+	jmp32(e, BPF_JGE, R3, R4, none);
+	if (how == NOT_FORWARDED) {
+		ld_slot(l->g, R5, SLOT_HOOK);
+		jmpi(e, BPF_JNE, R5, NF_INET_FORWARD, here);
+	}
+	if (how >= NOT_FORWARDED)
+		alui32(e, BPF_AND, R3, ~0xff);		/* CL_HOTDROP: up */
+	place(e, here);
+	st(e, U32, R6, l->best, R3);
+}
+
+static void probe_best(struct lookup *l, const struct cl_family *f, const struct cl_table *tab,
+		       __u32 miss)
+{
+	struct emit *e = &l->g->e;
+	__u32 none = new_label(e);
+
+	probe(l, f, tab, miss);
+	if (l->gr->resumes)
+		ld(e, U32, R1, R6, l->from);
+	if (f->depth)
+		from_list(l, f, none);
+	else if (l->gr->resumes)
+		jmp32(e, BPF_JLT, R3, R1, none);
+	better(l, f, none);
+	place(e, none);
+}
+
+/* Bisection of the lengths: falls through, or goes to @end. */
+static void bisect(struct lookup *l, const struct cl_family *f, int lo, int hi, __u32 end)
+{
+	struct emit *e = &l->g->e;
+	int mid = cl_middle(f, lo, hi);
+	__u32 miss;
+
+	if (lo > hi)
+		return;
+	miss = lo == hi ? end : new_label(e);
+	probe_best(l, f, &f->tables[mid], miss);
+	bisect(l, f, mid + 1, hi, end);
+	if (miss == end)
+		return;
+	if (mid > lo)
+		ja(e, end);
+	place(e, miss);
+	bisect(l, f, lo, mid - 1, end);
+}
+
+/* Where a packet that is to be forwarded will leave, the early stage does not know. */
+static void known_keys(struct lookup *l, const struct cl_family *f)
+{
+	struct emit *e = &l->g->e;
+	__u32 known;
+
+	if (!l->g->fl->early || !f->has[CL_OFACE])
+		return;
+	known = new_label(e);
+	ld_slot(l->g, R1, SLOT_HOOK);
+	jmpi(e, BPF_JNE, R1, NF_INET_FORWARD, known);
+	cg_zero(l->g);
+	place(e, known);
+}
+
+void cg_family(struct lookup *l, const struct cl_family *f)
+{
+	struct emit *e = &l->g->e;
+	__u32 end = new_label(e);
+
+	known_keys(l, f);
+	if (f->nwords) {
+		bisect(l, f, 0, f->ntables - 1, end);
+	} else {
+		movi32(e, R3, f->first);
+		if (l->gr->resumes) {
+			ld(e, U32, R1, R6, l->from);
+			jmp32(e, BPF_JLT, R3, R1, end);
+		}
+		better(l, f, end);
+	}
+	place(e, end);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Lookups and dispatches, what classify.h tells, as code: cg_lookup.c (the families
+ * of a group, and their conditions), cg_family.c (one family's tables),
+ * cg_dispatch.c (what is done by the best rule).
+ *
+ * In a lookup r1, r2 are words of the key, r3 the hash and then the value that
+ * was found, r0 points into the map, r4 and r5 are for what comes between.  The
+ * best value is in its slot: what is in a register, the verifier would follow
+ * through all that comes, for each way it may have come there.
+ */
+#ifndef XTJIT_CG_LOOKUP_H
+#define XTJIT_CG_LOOKUP_H
+
+#include "cg.h"
+#include "classify.h"
+
+struct lookup {
+	struct cg *g;
+	struct cg_table *t;
+	const struct ir_group *gr;
+	int map;
+	short best, from;	/* slots */
+	bool recorded;		/* dispatch, early: all rules alike, before they part */
+};
+
+/* Of group @gr of @t; without a map g->e.err is set. */
+void cg_lookup_init(struct lookup *l, struct cg *g, const struct cg_table *t,
+		    const struct ir_group *gr);
+
+/* What the early stage makes of a condition. */
+enum told { TOLD, TOLD_BY_CONNTRACK, NOT_FORWARDED, NOT_TOLD };
+
+enum told cg_told(const struct cg *g, const struct cl_cond *c);
+
+/* Looks the packet up in the family, whose conditions hold: it may have the best value. */
+void cg_family(struct lookup *l, const struct cl_family *f);
+
+#endif
