@@ -15,7 +15,8 @@ import subprocess
 FIELDS = ('part', 'shape', 'n', 'what', 'peer', 'value', 'unit', 'ratio', 'of', 'note')
 PARTS = dict(rate='Packets per second', alone='The early program alone, random keys',
              path='With sockets, through rules that all miss', load='Loading',
-             update='Whole commands by the stock tools', memory='Kernel memory')
+             update='Whole commands by the stock tools',
+             cpu='Processor time of these, the helper\'s with it', memory='Kernel memory')
 COLOURS = {'xtjit': '#c03020', 'xtjit early=off': '#e0a030', 'ip_tables filter': '#2050a0',
            'ip_tables raw': '#60a0e0', 'nft': '#207030', 'nft sets': '#70c060',
            'ipset': '#804090', 'XDP limit': '#000000', 'no firewall': '#707070'}

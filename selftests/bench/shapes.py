@@ -169,9 +169,12 @@ class Sources(Shape):
     name = 'source'
     title = 'source addresses'
 
-    def __init__(self, n):
+    def __init__(self, n, first=0):
         super().__init__(n)
-        self.rules = [Rule(source(i)) for i in range(n)]
+        self.rules = [self.rule(i) for i in range(first, first + n)]
+
+    def rule(self, i):
+        return Rule(source(i))
 
     def nft_sets(self):
         return nft_table('ip saddr @s drop\n',
@@ -182,13 +185,12 @@ class Sources(Shape):
                 ''.join(f'add s {text(r.s[0])}\n' for r in self.rules), uses([('s', 'src')]))
 
 
-class Ports(Shape):
+class Ports(Sources):
     name = 'port'
     title = 'source address and UDP port'
 
-    def __init__(self, n):
-        super().__init__(n)
-        self.rules = [Rule(source(i), None, UDP, [(1 + i % 60000,) * 2]) for i in range(n)]
+    def rule(self, i):
+        return Rule(source(i), None, UDP, [(1 + i % 60000,) * 2])
 
     def nft_sets(self):
         return nft_table('ip saddr . udp dport @s drop\n', nft_set(
@@ -235,6 +237,10 @@ class Services(Shape):
     table = 'raw'
     why = dict(filter='dispatch is in PREROUTING', ipset='sets do not dispatch')
 
+    def __init__(self, n, first=0):
+        super().__init__(n)
+        self.each = range(first, first + n)
+
     def service(self, i):
         return (172 << 24) + (16 << 16) + i, (80, 443, 8080)[i % 3]
 
@@ -244,35 +250,43 @@ class Services(Shape):
                 f'-A KUBE-SEP-{i:08X} -s 10.244.{i >> 8 & 255}.{i & 255}/32 -j RETURN\n'
                 f'-A KUBE-SEP-{i:08X} -p tcp -j DROP\n')
 
+    def dispatch(self, i):
+        a, p = self.service(i)
+        return (f'-A KUBE-SERVICES -d {text(a)}/32 -p tcp -m comment --comment '
+                f'"ns/svc-{i}:http cluster IP" -m tcp --dport {p} -j KUBE-SVC-{i:08X}\n')
+
+    def heads(self, i):
+        return f':KUBE-SVC-{i:08X} - [0:0]\n:KUBE-SEP-{i:08X} - [0:0]\n'
+
     def iptables(self, table='raw'):
-        each = range(self.n)
         out = ['*raw\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n']
-        out += [f':KUBE-SVC-{i:08X} - [0:0]\n:KUBE-SEP-{i:08X} - [0:0]\n' for i in each]
+        out += map(self.heads, self.each)
         out.append('-A PREROUTING -j KUBE-SERVICES\n')
-        for i in each:
-            a, p = self.service(i)
-            out.append(f'-A KUBE-SERVICES -d {text(a)}/32 -p tcp -m comment --comment '
-                       f'"ns/svc-{i}:http cluster IP" -m tcp --dport {p} -j KUBE-SVC-{i:08X}\n')
-        return ''.join(out + [self.own(i) for i in each]) + 'COMMIT\n'
+        out += map(self.dispatch, self.each)
+        return ''.join(out + [self.own(i) for i in self.each]) + 'COMMIT\n'
 
     def change(self, i, turn):
         """What kube-proxy gives to `iptables-restore -n` when service @i changes."""
         new = self.own(i).replace('-p tcp -j DROP', f'-p tcp -m tcp --sport {1 + turn}: -j DROP')
-        return (f'*raw\n:KUBE-SVC-{i:08X} - [0:0]\n:KUBE-SEP-{i:08X} - [0:0]\n{new}COMMIT\n')
+        return f'*raw\n{self.heads(i)}{new}COMMIT\n'
+
+    def more(self, i):
+        """The same when it is a new one."""
+        return f'*raw\n{self.heads(i)}{self.dispatch(i)}{self.own(i)}COMMIT\n'
 
     def chains(self):
         return ''.join(
             f'chain p{i} {{\nip saddr 10.244.{i >> 8 & 255}.{i & 255} return\n'
             'ip protocol tcp drop\n}\n'
-            f'chain v{i} {{\nip saddr 10.244.0.0/16 return\njump p{i}\n}}\n' for i in range(self.n))
+            f'chain v{i} {{\nip saddr 10.244.0.0/16 return\njump p{i}\n}}\n' for i in self.each)
 
     def nft(self):
         rules = ''.join('ip daddr {} tcp dport {} jump v{}\n'.format(*self.row(i))
-                        for i in range(self.n))
+                        for i in self.each)
         return nft_table(rules, self.chains(), 'prerouting', -300)
 
     def nft_sets(self):
-        rows = ', '.join('{} . {} : goto v{}'.format(*self.row(i)) for i in range(self.n))
+        rows = ', '.join('{} . {} : goto v{}'.format(*self.row(i)) for i in self.each)
         return nft_table('ip daddr . tcp dport vmap @m\n', self.chains() + (
             f'map m {{ type ipv4_addr . inet_service : verdict; elements = {{ {rows} }} }}\n'),
             'prerouting', -300)
@@ -282,7 +296,7 @@ class Services(Shape):
         return text(a), p, i
 
     def hit(self):
-        a, p = self.service(self.rnd.randrange(self.n))
+        a, p = self.service(self.rnd.choice(self.each))
         return feed.header(MISSES_FROM + self.rnd.getrandbits(28), a, TCP,
                            self.rnd.randrange(1024, 65536), p)
 

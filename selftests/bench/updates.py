@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """
-Times of whole commands by the stock tools, and what rulesets take of the kernel's memory.
+What changes of a ruleset take by the stock commands, on all implementations in turn: the
+time of the whole command; the processor time, the helper's with it, which others on the
+machine change less; and what rulesets take of the kernel's memory.
 """
 import os
+import resource
 import statistics
 import struct
 
@@ -13,7 +16,7 @@ import peers
 import shapes
 from peers import Left
 
-ADDED = '203.0.113.9'		# no rule is about it
+OTHER = 1 << 20		# from there on rules are others than those that are there
 MAP_BY_ID, PROG_BY_ID = 14, 13
 BLOB = 'blob'
 
@@ -51,74 +54,122 @@ def bpf_memory():
     return out
 
 
-class Bench:
-    """One implementation, one ruleset."""
+def helper_time(impl):
+    if not impl.real:
+        return 0
+    with open(f'/proc/{impl.pid()}/schedstat') as f:
+        return int(f.read().split()[0]) / 1e9
 
-    def __init__(self, peer, shape, limit):
-        self.peer, self.shape, self.limit = peer, shape, limit
-        self.receiver, self.rows = net.Receiver(), []
+
+class Side:
+    """One implementation, in a namespace of its own."""
+
+    def __init__(self, peer, limit):
+        self.peer, self.limit, self.receiver = peer, limit, net.Receiver()
         self.env = peers.env_of(peer.impl)
+        self.times, self.memory = {}, {}
+        self.left = None		# why there are no more times
 
-    def row(self, what, seconds):
-        self.rows.append(dict(part='update', shape=self.shape.name, n=self.shape.n, what=what,
-                              peer=self.peer.name, value=seconds * 1e3, unit='ms'))
+    def cpu(self):
+        """Seconds of processor time: the commands' and the helper's."""
+        r = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return r.ru_utime + r.ru_stime + helper_time(self.peer.impl)
 
-    def timed(self, *cmd, text=''):
-        return peers.timed(self.receiver.ns, cmd, text, self.limit, self.env)
+    def measure(self, what, timed, *args):
+        """@timed(*@args) gives the seconds that a command takes."""
+        if self.left:
+            return
+        self.peer.impl.idle(self.receiver.ns)	# what another has left it to do
+        start = self.cpu()
+        try:
+            seconds = timed(*args)
+        except Left as e:
+            self.left = str(e)
+            return
+        self.times.setdefault(what, []).append((seconds, self.cpu() - start))
 
-    def restore(self, rounds):
-        text, times = self.peer.text(self.shape), []
+    def command(self, what, *cmd, text=''):
+        self.measure(what, peers.timed, self.receiver.ns, cmd, text, self.limit, self.env)
+
+    def restore(self, text):
+        """Once more, unless it takes too long for that."""
+        if self.times.get('restore', [(0,)])[0][0] < self.limit / 4:
+            self.measure('restore', self.peer.load, self.receiver, text, self.limit)
+
+    def first_restore(self, text):
+        """What is new of the kernel's memory then is the ruleset's."""
         before = bpf_memory()
-        times.append(self.peer.load(self.receiver, text, self.limit))
-        self.peer.impl.real and self.memory(before, text.count('-A '))
-        while len(times) < rounds and times[0] < self.limit / 4:
-            times.append(self.timed('iptables-legacy-restore', text=text))
-        self.row('restore', statistics.median(times))
+        self.restore(text)
+        if self.peer.impl.real and not self.left:
+            new = {k: v for k, v in bpf_memory().items() if k not in before}
+            for what, retained in (('retained blob', True), ('beyond the blob', False)):
+                size = sum(size for size, blob in new.values() if blob == retained)
+                self.memory[what] = size / text.count('-A ')
 
-    def memory(self, before, rules):
-        new = {k: v for k, v in bpf_memory().items() if k not in before}
-        for what, retained in (('retained blob', True), ('beyond the blob', False)):
-            size = sum(size for size, blob in new.values() if blob == retained)
-            self.rows.append(dict(part='memory', shape=self.shape.name, n=self.shape.n, what=what,
-                                  peer=self.peer.name, value=size / rules, unit='bytes a rule'))
-
-    def one_rule(self, rounds):
-        """-A, -I and -D of one rule."""
-        rule = ['INPUT', '-s', ADDED, '-j', 'DROP']
-        middle = ['INPUT', str(max(1, self.shape.n // 2)), *rule[1:]]
-        each = {'-A': ('-A', rule), '-I': ('-I', rule), '-I, middle': ('-I', middle)}
-        times = {k: [] for k in (*each, '-D')}
-        for _ in range(rounds):
-            for name, (op, args) in each.items():
-                times[name].append(self.timed('iptables-legacy', op, *args))
-                times['-D'].append(self.timed('iptables-legacy', '-D', *rule))
-        for name, x in times.items():
-            self.row(name, statistics.median(x))
-
-    def one_service(self, rounds):
-        times = [self.timed('iptables-legacy-restore', '-n', text=self.shape.change(7 + i, i))
-                 for i in range(rounds)]
-        self.row('restore -n of one service', statistics.median(times))
-
-    def close(self):
-        self.receiver.close()
+    def rows(self, shape):
+        def row(part, what, **more):
+            return dict(part=part, shape=shape.name, n=shape.n, what=what, peer=self.peer.name,
+                        **more)
+        for what, size in self.memory.items():
+            yield row('memory', what, value=size, unit='bytes a rule')
+        for what, times in self.times.items():
+            for part, x in zip(('update', 'cpu'), zip(*times)):
+                yield row(part, what, value=statistics.median(x) * 1e3, unit='ms')
+        if self.left:
+            yield row('update', '', note=f'left out: {self.left}')
 
 
-def one(peer, shape, rounds, limit):
-    """Rows of one implementation with one ruleset."""
-    b = Bench(peer, shape, limit)
+def restores(sides, shape, rounds):
+    """Others in between; what is there at the end is @shape."""
+    other = type(shape)(shape.n, OTHER)
+    texts = [x.iptables(shape.table) for x in (shape, other)]
+    for s in sides:
+        s.first_restore(texts[0])
+    for k in range(1, rounds | 1):
+        for s in sides:
+            s.restore(texts[k & 1])
+
+
+def rule_changes(shape, k):
+    """{what: arguments} of changes of one rule, which leave as many as there were."""
+    one, two = ([*shapes.iptables_rule(shape.rule(OTHER * n + k)).split(), '-j', 'DROP']
+                for n in (2, 3))
+    middle = ['INPUT', str(max(1, shape.n // 2))]
+    return {'-A': ['-A', 'INPUT', *one], '-D': ['-D', 'INPUT', *one],
+            '-I': ['-I', 'INPUT', *one], '-D, first': ['-D', 'INPUT', '1'],
+            '-I, middle': ['-I', *middle, *one], '-R, middle': ['-R', *middle, *two],
+            '-D, middle': ['-D', *middle], '-Z': ['-Z']}
+
+
+def rules(sides, shape, rounds):
+    for k in range(rounds):
+        for what, args in rule_changes(shape, k).items():
+            for s in sides:
+                s.command(what, 'iptables-legacy', *args)
+
+
+def services(sides, shape, rounds):
+    for k in range(rounds):
+        for what, text in (('restore -n of one service', shape.change(7 + k, k)),
+                           ('restore -n of one more', shape.more(OTHER + k))):
+            for s in sides:
+                s.command(what, 'iptables-legacy-restore', '-n', text=text)
+
+
+def one(impls, shape, rounds, limit):
+    """Rows of one ruleset."""
+    kernel = peers.IPTABLES if shape.table == 'filter' else peers.RAW
+    sides = []
     try:
-        b.restore(rounds)
-        if isinstance(shape, shapes.Services):
-            b.one_service(rounds)
-        else:
-            b.one_rule(rounds)
-    except Left as e:
-        b.rows.append(dict(part='update', shape=shape.name, n=shape.n, what='', peer=peer.name,
-                           note=f'left out: {e}'))
+        for name, impl in zip((kernel, peers.LATE, peers.EARLY), impls):
+            sides.append(Side(peers.IpTables(name, impl, 'any table'), limit))
+        restores(sides, shape, rounds)
+        change = services if isinstance(shape, shapes.Services) else rules
+        change(sides, shape, rounds)
+        return [row for s in sides for row in s.rows(shape)]
     finally:
-        b.close()
-    return b.rows
+        for s in sides:
+            s.receiver.close()
 
 
 def ratios(rows):
@@ -132,13 +183,10 @@ def ratios(rows):
 
 
 def run(impls, sizes, services, rounds, limit, report):
-    ref, _, on = impls
     rows = []
-    for shape in [*map(shapes.Sources, sizes), *map(shapes.Services, services)]:
-        kernel = peers.IPTABLES if shape.table == 'filter' else peers.RAW
-        done = []
-        for name, impl in ((kernel, ref), (peers.EARLY, on)):
-            done += one(peers.IpTables(name, impl, 'any table'), shape, rounds, limit)
+    for shape in [*(kind(n) for kind in (shapes.Sources, shapes.Ports) for n in sizes),
+                  *map(shapes.Services, services)]:
+        done = one(impls, shape, rounds, limit)
         ratios(done)
         report(done)
         rows += done

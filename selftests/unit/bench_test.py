@@ -62,6 +62,10 @@ def rulesets(t):
         s = kind(50)
         t.eq((s.iptables().count('-j DROP'), s.nft().count(' drop\n')), (50, 50),
              f'{s.name}: one rule after the other')
+    for kind in (shapes.Sources, shapes.Ports, shapes.Services):
+        here, other = (set(kind(50, first).iptables().splitlines()) for first in (0, 1 << 20))
+        t.ok(len(here) == len(other) and len(here & other) < 6,
+             f'{kind.name}: others of the same kind', here & other)
     s = shapes.Services(20)
     t.eq((s.iptables().count('-A KUBE-SERVICES'), s.nft_sets().count('goto')), (20, 20),
          'services: dispatch')
