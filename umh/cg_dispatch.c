@@ -32,8 +32,8 @@ static void jump(struct lookup *l, const struct cl_act *a, __u32 group)
 	cg_goto(g, to->label);
 }
 
-/* The target of the rule whose counter is r3; behind it, the lookup is done again, if at all. */
-static void native(struct lookup *l, __u32 group, const struct cl_act *a)
+/* @dst = what the map has at @from, by counter, for counter r3; spoils r1, r2. */
+static void by_counter(struct lookup *l, int dst, __u64 from)
 {
 	const struct ir_group *gr = l->gr;
 	struct emit *e = &l->g->e;
@@ -45,9 +45,15 @@ static void native(struct lookup *l, __u32 group, const struct cl_act *a)
 	cg_zero(l->g);
 	place(e, ok);
 	alui(e, BPF_LSH, R1, 2);
-	ldmapvalue(e, R2, l->map, gr->slots);
+	ldmapvalue(e, R2, l->map, from);
 	alu(e, BPF_ADD, R2, R1);
-	ld(e, U32, R1, R2, 0);
+	ld(e, U32, dst, R2, 0);
+}
+
+/* The target of the rule whose counter is r3; behind it, the lookup is done again, if at all. */
+static void native(struct lookup *l, __u32 group, const struct cl_act *a)
+{
+	by_counter(l, R1, l->gr->slots);
 	cg_native_yield(l->g, a->on ? l->t->relook[group] : l->t->behind[group], R1);
 }
 
@@ -113,24 +119,6 @@ static void tree(struct lookup *l, int table, __u32 ci, __u32 group, __u32 lo, _
 	tree(l, table, ci, group, mid + 1, hi);
 }
 
-/* r4 = the act of counter r3, where it is not in the value. */
-static void indirect(struct lookup *l)
-{
-	const struct ir_group *gr = l->gr;
-	struct emit *e = &l->g->e;
-	__u32 ok = new_label(e);
-
-	mov(e, R1, R3);
-	alui(e, BPF_SUB, R1, gr->first);
-	jmpi(e, BPF_JLE, R1, gr->last - gr->first, ok);
-	cg_zero(l->g);
-	place(e, ok);
-	alui(e, BPF_LSH, R1, 2);
-	ldmapvalue(e, R2, l->map, gr->indirect);
-	alu(e, BPF_ADD, R2, R1);
-	ld(e, U32, R4, R2, 0);
-}
-
 void cg_dispatch(struct cg *g, int table, __u32 ci, __u32 group)
 {
 	struct cg_table *t = &g->tabs[table];
@@ -159,7 +147,7 @@ void cg_dispatch(struct cg *g, int table, __u32 ci, __u32 group)
 	if (!g->fl->early)
 		count(g, t);
 	if (gr->nacts > CL_INDIRECT)
-		indirect(&l);
+		by_counter(&l, R4, gr->indirect);	/* the act is not in the value */
 	l.recorded = g->fl->early && all_recorded(gr);
 	if (l.recorded)
 		cg_early_record_r3(g, table);
