@@ -143,7 +143,8 @@ static bool net_up(struct xt_err *err)
 {
 	if (unshare(CLONE_NEWNET) || (net.tap[NET_IN] = tap_open("in0")) < 0 ||
 	    (net.tap[NET_OUT] = tap_open("out0")) < 0)
-		return xt_fail(err, -errno, "no namespace with tap devices: %s", strerror(errno));
+		return xt_fail(err, -errno, "no namespace with tap devices: %s", strerror(errno)),
+		       false;
 	net.ifindex[NET_IN] = if_nametoindex("in0");
 	net.ifindex[NET_OUT] = if_nametoindex("out0");
 	net.ring = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "ring", 0, 0, 1 << 20, NULL);
