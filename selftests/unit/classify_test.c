@@ -555,7 +555,6 @@ static bool one_round(__u64 round, int drops[2], __u32 grouped[3])
 
 int main(int argc, char **argv)
 {
-	struct xt_err err = { 0 };
 	int rounds, drops[2] = { 0 }, bad = 0;
 	__u32 grouped[3] = { 0 };
 	__u64 seed;
@@ -565,10 +564,8 @@ int main(int argc, char **argv)
 	argv += verbose;
 	rounds = argc > 1 ? atoi(argv[1]) : 250;
 	seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
-	if (!net_up(&err) || !hook_up(&err)) {
-		printf("Bail out! %s\n", err.text);
+	if (!env_up())
 		return 1;
-	}
 	for (int i = 0; i < rounds && bad < 5; i++) {
 		prng_state = 88172645463325252ull ^ (seed + i) * 0x9e3779b97f4a7c15;
 		prng(2);

@@ -111,6 +111,17 @@ static bool hook_up(struct xt_err *err)
 	return hook_tell_address(map, err);
 }
 
+/* The devices, and the memory shared with programs; false, and said why, if they cannot be had. */
+static bool env_up(void)
+{
+	struct xt_err err = { 0 };
+
+	if (net_up(&err) && hook_up(&err))
+		return true;
+	printf("Bail out! %s\n", err.text);
+	return false;
+}
+
 static __u64 hook_address(const void *p)
 {
 	return hook_memory->self + ((const char *)p - (const char *)hook_memory);

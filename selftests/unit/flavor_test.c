@@ -425,10 +425,10 @@ int main(int argc, char **argv)
 		path = argv[1];
 	only = argc > 2 ? argv[2] : "";
 	in = fopen(path, "re");
-	if (!in || !net_up(&err) || !hook_up(&err)) {
-		printf("Bail out! %s\n", in ? err.text : path);
+	if (!in)
+		printf("Bail out! %s\n", path);
+	if (!in || !env_up())
 		return 1;
-	}
 	if (!net.nf)
 		tap_skip("all but the module's", "the kernel has no programs of type netfilter");
 	while ((ret = case_read(in, &c, &line, &size, &err)) > 0) {

@@ -158,12 +158,8 @@ static void test_targets(void)
 
 int main(void)
 {
-	struct xt_err err = { 0 };
-
-	if (!net_up(&err) || !hook_up(&err)) {
-		printf("Bail out! %s\n", err.text);
+	if (!env_up())
 		return 1;
-	}
 	test_over_turns();
 	test_changed();
 	test_kept();

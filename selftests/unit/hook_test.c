@@ -366,12 +366,8 @@ static void test_refused(void)
 
 int main(void)
 {
-	struct xt_err err = { 0 };
-
-	if (!net_up(&err) || !hook_up(&err)) {
-		printf("Bail out! %s\n", err.text);
+	if (!env_up())
 		return 1;
-	}
 	test_order();
 	test_verdicts();
 	test_changed();

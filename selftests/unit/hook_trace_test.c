@@ -135,12 +135,8 @@ static void test_pages(int n, bool old)
 
 int main(void)
 {
-	struct xt_err err = { 0 };
-
-	if (!net_up(&err) || !hook_up(&err)) {
-		printf("Bail out! %s\n", err.text);
+	if (!env_up())
 		return 1;
-	}
 	for (int how = 0; how < 4; how++)
 		test_order(how);
 	test_target();

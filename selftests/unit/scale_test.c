@@ -396,12 +396,8 @@ static void test_matches(void)
 
 int main(void)
 {
-	struct xt_err err = { 0 };
-
-	if (!net_up(&err) || !hook_up(&err)) {
-		printf("Bail out! %s\n", err.text);
+	if (!env_up())
 		return 1;
-	}
 	for (way = net.nf ? NETFILTER : MODULE; way < WAYS; way++) {
 		test_matches();
 		test_deep();

@@ -599,12 +599,9 @@ int main(int argc, char **argv)
 {
 	int rounds = argc > 1 ? atoi(argv[1]) : 200;
 	__u64 seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
-	struct xt_err err = { 0 };
 
-	if (!net_up(&err) || !hook_up(&err)) {
-		printf("Bail out! %s\n", err.text);
+	if (!env_up())
 		return 1;
-	}
 	test(rounds, 6, seed);
 	test(rounds, 15, seed);
 	test(1 + rounds / 40, 4000, seed);
