@@ -239,7 +239,8 @@ def namespace(n, failed):
 
 
 def killer(stop, rnd, impl, count):
-    while not stop.wait(rnd.uniform(0.1, 0.8)):
+    # a request that three helpers die of is ended: they have the time to do some
+    while not stop.wait(rnd.uniform(0.3, 2.5)):
         count.append(impl.kill(rnd.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))))
 
 

@@ -309,7 +309,7 @@ def test_user_namespaces(t):
     t.ok('--uid-owner 0' in r.stdout, 'owner is about its own users', r.stdout + r.stderr)
     r = user_ns('sh', '-c', f'{IPTABLES} -A OUTPUT -m owner --uid-owner 1 -j ACCEPT')
     t.ok('Invalid argument' in r.stderr, 'and knows those that it has', r.stderr)
-    t.ok(dut.wait(lambda: not [d for d in os.listdir(PINS + '/module') if d not in known()], 5),
+    t.ok(dut.wait(lambda: not [d for d in os.listdir(PINS + '/module') if d not in known()], 20),
          'they leave nothing')
 
 
