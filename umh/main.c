@@ -379,7 +379,6 @@ static void finish(void)
 	space_exit();
 	early_exit();
 	grace_exit();
-	module_close();
 	ring_buffer__free(ring);
 	close(timer_watch.fd);
 	close(signal_watch.fd);
@@ -389,6 +388,7 @@ static void finish(void)
 	if (helper.self >= 0)
 		close(helper.self);
 	forget_shared();
+	module_close();		/* the module takes it for our end */
 }
 
 int main(int argc, char **argv)
