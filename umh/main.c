@@ -338,10 +338,10 @@ static int start(const char *socket, bool module, struct xt_err *err)
 		ret = choose_backend(module, err);
 	if (!ret)
 		ret = state_init(module_is_open() ? NULL : socket, err);
-	if (!ret)
+	if (!ret && !module_is_open()) {
 		grace_init();
-	if (!ret && !module_is_open())
 		ret = open_slow_path(err);
+	}
 	if (!ret)
 		ret = watch_all(err);
 	if (ret)
@@ -355,22 +355,6 @@ static int start(const char *socket, bool module, struct xt_err *err)
 	if (!ret && module_is_open())
 		ret = module_watch(module_gone, err);
 	return ret;
-}
-
-static void other_pin(const char *dir, const char *name, void *arg)
-{
-	(void)dir;
-	*(bool *)arg |= strcmp(name, "ring") && strcmp(name, "self") && strcmp(name, "grace");
-}
-
-/* With no namespace's state beside them, the shared maps are of no use to the next one. */
-static void forget_shared(void)
-{
-	bool others = false;
-
-	state_each(state_root(), other_pin, &others);
-	if (!others)
-		state_forget();
 }
 
 static void finish(void)
@@ -387,7 +371,9 @@ static void finish(void)
 		close(helper.ring);
 	if (helper.self >= 0)
 		close(helper.self);
-	forget_shared();
+	/* what all share is of no use to the next one */
+	if (!state_has_spaces(state_root()))
+		state_forget();
 	module_close();		/* the module takes it for our end */
 }
 

@@ -116,6 +116,20 @@ void state_forget(void)
 	rmdir(BPFFS "/xtjit");
 }
 
+static void other_pin(const char *dir, const char *name, void *arg)
+{
+	(void)dir;
+	*(bool *)arg |= strcmp(name, "ring") && strcmp(name, "self") && strcmp(name, "grace");
+}
+
+bool state_has_spaces(const char *dir)
+{
+	bool others = false;
+
+	state_each(dir, other_pin, &others);
+	return others;
+}
+
 void state_each(const char *dir, void (*fn)(const char *dir, const char *name, void *arg),
 		void *arg)
 {

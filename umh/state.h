@@ -40,6 +40,8 @@ void state_path(char out[PIN_DIR_MAX], const char *dir, const char *fmt, ...)
 
 int state_mkdir(const char *dir);
 bool state_exists(const char *dir, const char *name);
+/* Is there anything but what all namespaces share? */
+bool state_has_spaces(const char *dir);
 /* With all that is in it. */
 void state_remove(const char *dir);
 /* The root, and what is above it if nobody else's is there. */

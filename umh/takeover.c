@@ -132,18 +132,9 @@ static void take_one(const char *root, const char *name, void *arg)
 	netns_drop(cookie);
 }
 
-static void other(const char *dir, const char *name, void *arg)
-{
-	(void)dir;
-	*(bool *)arg |= strcmp(name, "ring") && strcmp(name, "self");
-}
-
 void takeover(const char *root)
 {
-	bool left = false;
-
 	state_each(root, take_one, NULL);
-	state_each(root, other, &left);
-	if (!left)
+	if (!state_has_spaces(root))
 		state_remove(root);
 }

@@ -310,7 +310,7 @@ def test_user_namespaces(t):
     r = user_ns('sh', '-c', f'{IPTABLES} -A OUTPUT -m owner --uid-owner 1 -j ACCEPT')
     t.ok('Invalid argument' in r.stderr, 'and knows those that it has', r.stderr)
     t.ok(dut.wait(lambda: not [d for d in os.listdir(PINS + '/module') if d not in known()], 20),
-         'they leave nothing')
+         'they leave nothing', str(set(os.listdir(PINS + '/module')) - set(known())))
 
 
 def known():
