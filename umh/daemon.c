@@ -184,8 +184,13 @@ static bool fill_standard_fds(void)
 int daemon_begin(const char *socket, bool background, struct xt_err *err)
 {
 	bool to_log = !fill_standard_fds() || background;
+	struct sockaddr_un sa;
 	int ret;
 
+	/* before anything is made beside it */
+	if (strlen(socket) >= sizeof(sa.sun_path))
+		return xt_fail(err, -ENAMETOOLONG, "%s: a socket's name has at most %zu bytes",
+			       socket, sizeof(sa.sun_path) - 1);
 	if (background)
 		syscall(SYS_close_range, 3, ~0u, 0);
 	make_parents(socket);

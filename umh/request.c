@@ -351,9 +351,6 @@ int request_listen(const char *path, struct xt_err *err)
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	int fd, ret;
 
-	if (!*path || strlen(path) >= sizeof(sa.sun_path))
-		return xt_fail(err, -ENAMETOOLONG, "\"%s\": a socket's name has 1 to %zu bytes", path,
-			       sizeof(sa.sun_path) - 1);
 	strcpy(sa.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)

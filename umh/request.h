@@ -27,7 +27,7 @@ struct call {
 	struct xt_err err;	/* its text is the reply's note */
 };
 
-/* Listens at @path; calls serve() for each request. 0 or a negative errno. */
+/* Listens at @path, which daemon_begin() took; calls serve() for each request. 0 or a negative errno. */
 int request_listen(const char *path, struct xt_err *err);
 /* Closes the listening socket and all connections. */
 void request_exit(void);

@@ -9,13 +9,14 @@ import array
 import os
 import socket
 import struct
+import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
 import proto
 from proto import DUMP, GET, GET_ENTRIES, GET_INFO, PROC, SET, SET_ADD, SET_REPLACE
-from world import Failed, check, counting_rules, main, run, test
+from world import BUILD, Failed, check, counting_rules, main, run, test
 
 
 @test
@@ -89,6 +90,31 @@ COMMIT"""
     w.ipt("-c", cmd="ip6tables-legacy-restore", stdin=text + "\n")
     check(w.save(cmd="ip6tables-legacy-save") == text, "ip6: saved text differs")
     check(w.plain("cat", "/proc/net/ip_tables_names").stdout == "", "the kernel has a table, too")
+
+
+@test
+def names(w):
+    """a socket's name has up to 107 bytes; with a longer one nothing is begun"""
+    longest = w.dir + "/" + "n" * (106 - len(w.dir))
+    p = subprocess.Popen([BUILD + "/xtjitd", "--socket", longest])
+    try:
+        for _ in range(200):
+            try:
+                with socket.socket(socket.AF_UNIX) as s:
+                    s.connect(longest)
+                break
+            except OSError:
+                time.sleep(0.02)
+        else:
+            check(False, "nobody listens at a name of 107 bytes")
+    finally:
+        p.terminate()
+        check(p.wait(10) == 0, "SIGTERM: not a clean exit")
+        run(["umount", longest + ".d/netns"])
+    r = run([BUILD + "/xtjitd", "--socket", longest + "n"])
+    check(r.returncode == 1 and "at most 107 bytes" in r.stderr, "108 bytes: " + r.stderr)
+    check(not [f for f in os.listdir(w.dir) if f.startswith("n" * (107 - len(w.dir)))],
+          "108 bytes: something is left")
 
 
 @test
