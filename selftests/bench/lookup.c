@@ -14,22 +14,13 @@
 #include "classify.h"
 #include "emit.h"
 #include "flavor_env.h"
+#include "prng.h"
 #include "tap.h"
 
 #define KEYS (1 << 17)
 #define HEADERS 28		/* what a key is: IP header, ports and more */
 #define REPEAT 200000
 #define RUNS 15
-
-static __u64 prng_state = 88172645463325252ull;
-
-static __u32 prng(__u32 below)
-{
-	prng_state ^= prng_state << 13;
-	prng_state ^= prng_state >> 7;
-	prng_state ^= prng_state << 17;
-	return (prng_state >> 11) % below;
-}
 
 /* What distinguishes a rule; 0: any. */
 struct tuple {

@@ -13,6 +13,7 @@
 
 #include "classify.h"
 #include "flavor_hook.h"
+#include "prng.h"
 #include "tap.h"
 
 #define PACKETS 60
@@ -20,17 +21,8 @@
 #define TRIES 60	/* as many are not for its groups */
 #define CHAINS 5
 
-static __u64 prng_state;
 static bool verbose;
 static bool module;	/* this round's tables are for it */
-
-static __u32 prng(__u32 below)
-{
-	prng_state ^= prng_state << 13;
-	prng_state ^= prng_state >> 7;
-	prng_state ^= prng_state << 17;
-	return (prng_state >> 11) % below;
-}
 
 static const char *pick(const char *const *words, int n)
 {

@@ -10,21 +10,12 @@
 #include <unistd.h>
 
 #include "emit.h"
+#include "prng.h"
 #include "tap.h"
 
 #define BLOCKS 40
 #define ROUNDS 400
 #define LONG 40000		/* more instructions than 16 bits can jump over */
-
-static __u64 prng_state;
-
-static __u32 prng(__u32 below)
-{
-	prng_state ^= prng_state << 13;
-	prng_state ^= prng_state >> 7;
-	prng_state ^= prng_state << 17;
-	return (prng_state >> 11) % below;
-}
 
 static __s64 interpret(const struct bpf_insn *insns, __u32 n, int depth)
 {

@@ -25,6 +25,7 @@
 #include "blob.h"
 #include "ext.h"
 #include "ir_string.h"
+#include "prng.h"
 #include "tap.h"
 
 #define MAX_FIELDS 8
@@ -44,7 +45,6 @@ struct test {
 
 static int sock[2];			/* raw: IPv4, IPv6 */
 static int spoils = 20;			/* of each case */
-static __u64 prng_state = 88172645463325252ull;
 static long spoiled_ok, spoiled_refused, spoiled_differ;
 
 static int sock_of(const struct xt_family *f)
@@ -327,14 +327,6 @@ static void expect_failure(struct test *t, const struct xt_ruleset *rs, const ch
 	if (!tap_ok(no && ret == no && ret1 == no && err.err == no && !strcmp(err.text, one.text) &&
 		    strstr(err.text, want) && said == kernel, "%s", t->text))
 		tap_diag("table %d, rule %d, kernel %d; %s", ret, ret1, said, err.text);
-}
-
-static __u32 prng(__u32 below)
-{
-	prng_state ^= prng_state << 13;
-	prng_state ^= prng_state >> 7;
-	prng_state ^= prng_state << 17;
-	return (prng_state >> 11) % below;
 }
 
 /* A byte of the rule: of its selectors, of a match's data or revision, of the end of the target. */

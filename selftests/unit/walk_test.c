@@ -9,6 +9,7 @@
  */
 #include "classify.h"
 #include "flavor_hook.h"
+#include "prng.h"
 #include "tap.h"
 
 #define TABLES 3
@@ -36,16 +37,6 @@ struct reading {
 
 enum end { END_RETURN, END_ACCEPT, END_DROP };
 enum hit { MISS, HIT, HOTDROP };
-
-static __u64 prng_state = 88172645463325252ull;
-
-static __u32 prng(__u32 below)
-{
-	prng_state ^= prng_state << 13;
-	prng_state ^= prng_state >> 7;
-	prng_state ^= prng_state << 17;
-	return (prng_state >> 11) % below;
-}
 
 static enum hit option(const struct facts *p, bool inv)
 {
