@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * A change in the making: classify_edit.c (what changes, and what is copied),
- * classify_keys.c (keys in and out of a family's tables).
+ * classify_keys.c (keys in and out of a family's tables), classify_slot.h (one of these).
  */
 #ifndef XTJIT_CLASSIFY_EDIT_H
 #define XTJIT_CLASSIFY_EDIT_H

@@ -3,8 +3,8 @@
  * The parts of classification: classify.c (runs of rules, and the table in groups),
  * classify_rule.c (what a rule is), classify_native.c (what native slots do),
  * classify_run.c (which rules of a run become members), classify_group.c (their
- * group), classify_data.c (a family's tables), classify_edit.c and classify_keys.c
- * (changes), classify_text.c (groups, for people).
+ * group), classify_data.c (a family's tables), classify_edit.c, classify_keys.c
+ * and classify_slot.c (changes), classify_text.c (groups, for people).
  */
 #ifndef XTJIT_CLASSIFY_PRIV_H
 #define XTJIT_CLASSIFY_PRIV_H
