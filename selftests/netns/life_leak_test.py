@@ -51,8 +51,11 @@ def use(pid, cookies):
     """What the helper holds: open files, BPF objects by them, pins of @cookies."""
     out = dict(files=0, prog=0, map=0, link=0)
     for fd in os.listdir(f'/proc/{pid}/fdinfo'):
-        with open(f'/proc/{pid}/fdinfo/{fd}') as f:
-            text = f.read()
+        try:
+            with open(f'/proc/{pid}/fdinfo/{fd}') as f:
+                text = f.read()
+        except FileNotFoundError:	# closed since it was listed
+            continue
         out['files'] += 1
         for kind in ('prog', 'map', 'link'):
             out[kind] += f'\n{kind}_id:' in text
