@@ -68,7 +68,7 @@ inside() {
 hang() {
 	local start=$SECONDS
 
-	vm hang --timeout 90 -- sh -c 'echo started; sleep 600'
+	vm hang --timeout 200 -- sh -c 'echo started; sleep 600'
 	echo $((SECONDS - start)) >"$tmp/hang.took"
 }
 
@@ -84,7 +84,7 @@ vm result --log "$tmp/result.log" -- bash -c "$(declare -f inside); inside" &
 result=$!
 vm warn -- sh -c 'echo "<4>WARNING: CPU: 0 PID: 1 at harness/test.c:1 f+0x1/0x2" >/dev/kmsg'
 wait $result
-vm crash -- sh -c 'echo before; echo c >/proc/sysrq-trigger; sleep 300' &
+vm crash -- sh -c 'echo before; sleep 3; echo c >/proc/sysrq-trigger; sleep 300' &
 vm off -- sh -c 'busybox poweroff -f; sleep 300'
 wait
 
@@ -110,6 +110,6 @@ has crash.out before 'with the output so far'
 status off 121 'a VM that ends without a result'
 status hang 124 'a command that does not end'
 has hang.out started 'with the output so far'
-[ "$(cat "$tmp/hang.took")" -lt 200 ]
+[ "$(cat "$tmp/hang.took")" -lt 260 ]
 ok $? 'in time'
 rm -f "$root/changed"
