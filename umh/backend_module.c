@@ -49,24 +49,23 @@ static struct xtjit_slot slot_of(const struct xt_ruleset *rs, const struct xt_ru
  * A match of connection tracking turns it on by being there.  Where all of them
  * are compiled, one of them is instantiated nevertheless.
  */
-static bool dependency(const struct gen *g, struct xtjit_slot *slot)
+static void find_tracks(struct gen *g)
 {
 	const struct xt_ruleset *rs = &g->rs;
 
 	for (__u32 i = 0; i < g->ir.nslots; i++)
 		if (tracks(g->ir.slot_names[i]))
-			return false;
+			return;
 	for (__u32 i = 0; i < rs->nrules; i++)
 		for (__u32 k = 0; k < rs->rules[i].nmatches; k++)
 			if (tracks(rs->rules[i].matches[k].name)) {
-				*slot = slot_of(rs, &rs->rules[i], &rs->rules[i].matches[k]);
-				return true;
+				g->tracks = slot_of(rs, &rs->rules[i], &rs->rules[i].matches[k]);
+				return;
 			}
-	return false;
 }
 
 /* malloc()ed; NULL when out of memory. */
-static struct xtjit_slot *all_slots(const struct gen *g, __u32 *n)
+static struct xtjit_slot *all_slots(struct gen *g, __u32 *n)
 {
 	struct xtjit_slot *slots = calloc((size_t)g->ir.nslots + 1, sizeof(*slots));
 
@@ -75,7 +74,10 @@ static struct xtjit_slot *all_slots(const struct gen *g, __u32 *n)
 		return NULL;
 	if (*n)
 		memcpy(slots, g->ir.slots, *n * sizeof(*slots));
-	*n += dependency(g, &slots[*n]);
+	if (!g->edited)
+		find_tracks(g);
+	if (g->tracks.ext)
+		slots[(*n)++] = g->tracks;
 	return slots;
 }
 
@@ -101,16 +103,20 @@ static const char *part_name(const struct xt_ruleset *rs, const struct xtjit_slo
 	return m->u.user.name;		/* a target's is at the same place */
 }
 
-static int refused(const struct gen *g, const struct xtjit_slot *s, int ret, struct xt_err *err)
+static void refused(const struct gen *g, const struct xtjit_slot *s, int ret, struct xt_err *err)
 {
-	const struct xt_ruleset *rs = &g->rs;
-	const struct xt_rule *r = rule_at(rs, s->entry);
+	struct gen *now = g->edited ? gen_reread(g, err) : NULL;
+	const struct xt_ruleset *rs = now ? &now->rs : &g->rs;
+	const struct xt_rule *r;
 
-	return xt_fail(err, ret, "xtjit: %s %s rule %u: %s \"%.29s\" is refused by the kernel: %s",
-		       rs->table->name, rs->chains[r->chain].name,
-		       xt_rule_number(rs, r - rs->rules),
-		       s->kind == XTJIT_SLOT_MATCH ? "match" : "target", part_name(rs, s),
-		       strerror(-ret));
+	if (g->edited && !now)
+		return;
+	r = rule_at(rs, s->entry);
+	xt_fail(err, ret, "xtjit: %s %s rule %u: %s \"%.29s\" is refused by the kernel: %s",
+		rs->table->name, rs->chains[r->chain].name, xt_rule_number(rs, r - rs->rules),
+		s->kind == XTJIT_SLOT_MATCH ? "match" : "target", part_name(rs, s),
+		strerror(-ret));
+	gen_close(now);
 }
 
 /*

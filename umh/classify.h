@@ -150,6 +150,7 @@ struct ir_group {
 	__u64 indirect;		/* offset: act of counter - first, 32 bits; nacts > 255 only */
 	bool native;		/* some act is IR_A_NATIVE, whose arg is of no use */
 	__u64 slots;		/* offset: native slot of counter - first, 32 bits */
+	__u32 room;		/* of those: as many as there is room for */
 	__u32 nrefs;		/* of all members' keys; 0 where classify_edit() has no use for them */
 	struct cl_ref *refs;
 };
@@ -176,10 +177,13 @@ void classify_free_image(struct ir_table *t);
 /*
  * A change of one chain of a table in groups: .ndel rules from counter .at on
  * give way to .nadd others.  .rule() gives the old rule of that counter, valid
- * until the next call, or NULL.
+ * until the next call, or NULL.  From native slot .slot on, .slots_del give way to
+ * .slots_add, all of them targets that end the walk (classify_final()); rules in
+ * .add have the numbers that these get.
  */
 struct cl_edit {
 	__u32 chain, at, ndel, nadd;
+	__u32 slot, slots_del, slots_add;
 	const struct ir_rule *del, *add;
 	const struct ir_rule *(*rule)(void *arg, __u32 counter);
 	void *arg;
@@ -194,6 +198,9 @@ struct cl_edit {
  */
 int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir_table *out,
 		  struct xt_err *err);
+
+/* A packet never goes on behind the target of that slot. */
+bool classify_final(const struct ir_table *t, __u32 slot);
 
 /* The map with the groups' data; made at the first call. The fd stays @t's; or a negative errno. */
 int classify_map(const struct ir_table *t, struct xt_err *err);

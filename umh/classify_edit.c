@@ -24,6 +24,11 @@ static __u32 moved_value(const struct cl_edit *e, __u32 value)
 	return value == CL_NONE ? value : moved(e, value >> 8) << 8 | (value & 0xff);
 }
 
+static __u32 moved_slot(const struct cl_edit *e, __u32 slot)
+{
+	return slot >= e->slot + e->slots_del ? slot - e->slots_del + e->slots_add : slot;
+}
+
 /* The counter is one of those that go. */
 static bool goes(const struct cl_edit *e, __u32 counter)
 {
@@ -165,13 +170,17 @@ static bool keys_of(struct edit *x, const struct ir_rule *r, struct keys *out)
 	return cl_parse(x->old, r, r->npreds, &x->conds, &x->parsed) && add_keys(x, false, out);
 }
 
-/* Its place among the group's acts, if it only decides; else 0. */
+/* Its place among the group's acts, if it ends the walk of the chain; else 0. */
 static __u32 act_of(const struct ir_group *g, const struct ir_rule *r)
 {
-	if (r->action != IR_A_ACCEPT && r->action != IR_A_DROP && r->action != IR_A_RETURN)
+	bool reject = r->action == IR_A_REJECT;
+
+	if (r->action != IR_A_ACCEPT && r->action != IR_A_DROP && r->action != IR_A_RETURN &&
+	    r->action != IR_A_NATIVE && !reject)
 		return 0;
 	for (__u32 i = 1; i < g->nacts; i++)
-		if (g->acts[i].action == r->action)
+		if (g->acts[i].action == r->action && !g->acts[i].on &&
+		    (!reject || g->acts[i].arg == r->arg))
 			return i;
 	return 0;
 }
@@ -278,6 +287,40 @@ static void move_table(struct edit *x, const struct cl_family *f, const struct c
 	}
 }
 
+static void move_slots(struct edit *x, const struct ir_group *g)
+{
+	__u32 *slot = (void *)(x->im.p + g->slots);
+
+	for (__u32 i = 0; g->native && i <= g->last - g->first; i++)
+		slot[i] = moved_slot(x->e, slot[i]);
+}
+
+/* The same of the group that changes, from @old on: its rules are where they will be. */
+static int change_slots(struct edit *x, const struct ir_group *old)
+{
+	const struct ir_group *g = x->g;
+	const struct cl_edit *e = x->e;
+	__u32 *slot = (void *)(x->im.p + g->slots), *was, n = old->last - old->first + 1;
+
+	if (!g->native)
+		return 0;
+	if (g->last - g->first >= g->room)
+		return -EAGAIN;
+	was = malloc(n * sizeof(*was));
+	if (!was)
+		return -ENOMEM;
+	memcpy(was, slot, n * sizeof(*was));
+	memset(slot, 0, g->room * sizeof(*slot));
+	for (__u32 i = 0; i < n; i++)
+		if (!goes(e, old->first + i))
+			slot[moved(e, old->first + i) - g->first] = moved_slot(e, was[i]);
+	for (__u32 i = 0; i < e->nadd; i++)
+		if (e->add[i].action == IR_A_NATIVE)
+			slot[e->at + i - g->first] = e->add[i].arg;
+	free(was);
+	return 0;
+}
+
 static void move_group(struct edit *x, struct ir_group *g)
 {
 	move_nodes(x, g);
@@ -327,11 +370,21 @@ static void copy_groups(struct edit *x)
 
 static void copy_rule(struct edit *x, struct ir_rule *r)
 {
+	bool before = r->npreds && r->preds[0].kind == IR_P_BEFORE, native = false;
+
 	r->counter = moved(x->e, r->counter);
-	if (!r->npreds || r->preds[0].kind != IR_P_BEFORE)
+	if (r->action == IR_A_NATIVE)
+		r->arg = moved_slot(x->e, r->arg);
+	for (int i = 0; i < r->npreds; i++)
+		native |= r->preds[i].kind == IR_P_NATIVE;
+	if (!before && !native)
 		return;
 	r->preds = copy(x->out->arena, r->preds, r->npreds, sizeof(*r->preds));
-	r->preds[0].value = r->counter;
+	if (before)
+		r->preds[0].value = r->counter;
+	for (int i = 0; i < r->npreds; i++)
+		if (r->preds[i].kind == IR_P_NATIVE)
+			r->preds[i].index = moved_slot(x->e, r->preds[i].index);
 }
 
 static void copy_chains(struct edit *x)
@@ -390,16 +443,21 @@ static int by_first(const void *a, const void *b)
 
 static int change(struct edit *x)
 {
+	struct ir_group old = x->g ? *x->g : (struct ir_group){ 0 };
+	const struct cl_edit *e = x->e;
 	struct keys k = { 0 };
 	int ret = 0;
 
 	if (x->g)
 		ret = edit_room(x) ?: delete_rules(x, &k);
-	for (__u32 i = 0; !ret && x->e->ndel != x->e->nadd && i < x->out->ngroups; i++)
+	for (__u32 i = 0; !ret && e->slots_del != e->slots_add && i < x->out->ngroups; i++)
+		if (&x->out->groups[i] != x->g)
+			move_slots(x, &x->out->groups[i]);
+	for (__u32 i = 0; !ret && e->ndel != e->nadd && i < x->out->ngroups; i++)
 		move_group(x, &x->out->groups[i]);
 	x->renumbered = true;
 	if (!ret && x->g)
-		ret = insert_rules(x, &k);
+		ret = insert_rules(x, &k) ?: change_slots(x, &old);
 	free(k.at);
 	if (x->g)
 		edit_trim(x);
@@ -410,7 +468,7 @@ static int change(struct edit *x)
 
 static bool changes_well(const struct ir_group *g)
 {
-	return g->nrefs && !g->native && g->nacts <= CL_INDIRECT;
+	return g->nrefs && g->nacts <= CL_INDIRECT;
 }
 
 int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir_table *out,

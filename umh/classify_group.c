@@ -83,18 +83,13 @@ static struct cl_family *family(struct run *r, struct making *m, __u32 sort)
 	return f;
 }
 
-/* Groups whose rules do things of their own are not changed in place. */
-static bool keeps_refs(const struct ir_group *g)
-{
-	return !g->native && g->nacts <= CL_INDIRECT;
-}
-
+/* Groups whose rules do many things are not changed in place. */
 static void add_ref(struct run *r, struct making *m, const struct cl_family *f,
 		    const struct cl_item *i)
 {
 	struct ir_group *g = m->g;
 
-	if (!keeps_refs(g))
+	if (g->nacts > CL_INDIRECT)
 		return;
 	g->refs = ir_grow(r->arena, g->refs, g->nrefs, sizeof(*g->refs));
 	g->refs[g->nrefs++] = (struct cl_ref){
@@ -180,7 +175,8 @@ static void native_slots(struct run *r, struct ir_group *g, struct cl_image *im)
 
 	if (!g->native)
 		return;
-	g->slots = cl_image_add(im, (g->last - g->first + 1) * sizeof(*at));
+	g->room = cl_room(g->last - g->first + 1);
+	g->slots = cl_image_add(im, g->room * sizeof(*at));
 	at = (void *)(im->p + g->slots);
 	for (__u32 i = 0; i < r->n; i++)
 		if (r->member[i] && r->rules[i].action == IR_A_NATIVE)

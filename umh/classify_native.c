@@ -60,7 +60,7 @@ static const struct native *native(const struct ir_table *t, __u32 slot)
 	return n;
 }
 
-bool cl_final(const struct ir_table *t, __u32 slot)
+bool classify_final(const struct ir_table *t, __u32 slot)
 {
 	return native(t, slot)->final;
 }

@@ -52,8 +52,6 @@ void cl_conds_free(struct cl_conds *cs);
 __u8 cl_tests(const struct ir_chain *c);
 __u8 *cl_chain_changes(const struct ir_table *t);
 __u8 cl_changes(const struct ir_table *t, const __u8 *chains, const struct ir_rule *r);
-/* A packet never goes on behind that target. */
-bool cl_final(const struct ir_table *t, __u32 slot);
 
 /* It only tests, and does something that a group knows. */
 bool cl_pure(const struct ir_rule *r);

@@ -49,7 +49,7 @@ bool cl_act_on(const struct run *r, const struct ir_rule *rule)
 	case IR_A_JUMP:
 		return r->returns[rule->arg];
 	case IR_A_NATIVE:
-		return !cl_final(r->t, rule->arg);
+		return !classify_final(r->t, rule->arg);
 	default:
 		return false;
 	}

@@ -109,6 +109,10 @@ void gen_strip(struct gen *g)
 		classify_free(&g->grouped);
 	else
 		classify_free_image(&g->grouped);
+	if (g->edited) {
+		free(g->ir.slots);
+		free(g->ir.slot_names);
+	}
 	if (g->origin)
 		gen_origin_put(g->origin);
 	else
@@ -283,6 +287,13 @@ static int load(struct gen *g, __u64 netns, struct xt_err *err)
 	return ret ? xt_fail(err, ret, "program: %s", strerror(-ret)) : 0;
 }
 
+bool gen_resets(const struct ir_table *t, const struct ir_rule *r)
+{
+	int reset = t->family == &xt_family_ip6 ? IP6T_TCP_RESET : IPT_TCP_RESET;
+
+	return r->action == IR_A_REJECT && (int)r->arg == reset;
+}
+
 /*
  * The kernel's own TCP resets belong to the connection that they reset, and so
  * pass through its nat table; those of the helper cannot.
@@ -290,7 +301,6 @@ static int load(struct gen *g, __u64 netns, struct xt_err *err)
 static int resets_and_nat(const struct gen *g, struct xt_err *err)
 {
 	const struct xt_family *f = g->ir.family;
-	int reset = f == &xt_family_ip6 ? IP6T_TCP_RESET : IPT_TCP_RESET;
 
 	if (!kxt_listed(f, "nat"))
 		return 0;
@@ -298,7 +308,7 @@ static int resets_and_nat(const struct gen *g, struct xt_err *err)
 		for (__u32 i = 0; i < g->ir.chains[c].nrules; i++) {
 			const struct ir_rule *r = &g->ir.chains[c].rules[i];
 
-			if (r->action == IR_A_REJECT && (int)r->arg == reset)
+			if (gen_resets(&g->ir, r))
 				return xt_fail(err, -EOPNOTSUPP,
 					       "%s %s rule %u: target \"REJECT\" with tcp-reset, and nat in use: the resets have to pass through it",
 					       g->ir.table->name, g->ir.chains[c].name,
@@ -466,7 +476,8 @@ void *gen_entries(const struct gen *g, struct pmem *m)
 /* Names and sizes in it are the same: what points into it stays right. */
 void gen_shown(struct gen *g, const void *entries)
 {
-	memcpy((void *)g->rs.blob, entries, g->rs.size);
+	if (!g->edited)		/* then it is the same memory */
+		memcpy((void *)g->rs.blob, entries, g->rs.size);
 }
 
 bool gen_is_empty(const struct gen *g)

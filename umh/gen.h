@@ -34,12 +34,14 @@ struct gen {
 	struct ir_needs needs;	/* of ir */
 	/*
 	 * Made by gen_edit(): rs has no rules, and its blob is .blob's; ir has those
-	 * of the ruleset that was decoded last, with their numbers then.
+	 * of the ruleset that was decoded last, with their numbers then, but native
+	 * slots of its own (malloc()ed; grouped has the same).
 	 */
 	bool edited;
 	__u32 ndel, nadd;	/* entries that went and came */
 	struct gen_origin *origin;	/* what it shares with those it was made from, or that from it */
 	__u32 *offsets;		/* of rs.blob; NULL: not yet known */
+	struct xtjit_slot tracks;	/* a compiled match of connection tracking; .ext 0: none */
 	char dir[PIN_DIR_MAX];
 };
 
@@ -72,6 +74,8 @@ int gen_compile_again(const struct gen *g, __u64 netns, bool *trace, struct xt_e
 /* That program, of this fd, is in force. */
 void gen_reprogrammed(struct gen *g, int prog, bool traced);
 
+/* The rule answers with a TCP reset. */
+bool gen_resets(const struct ir_table *t, const struct ir_rule *r);
 /* It was compiled, but nat has come since, and it cannot be exact next to it. */
 bool gen_nat_conflict(const struct gen *g, struct xt_err *err);
 

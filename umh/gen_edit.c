@@ -17,7 +17,7 @@
 /* Some entries as rules of a table that has no others. */
 struct alone {
 	struct ir_table ir;
-	const struct ir_rule *rules;
+	struct ir_rule *rules;
 	bool there;
 };
 
@@ -59,11 +59,12 @@ static void *alone_blob(const struct gen *g, const void *entries, __u32 len, __u
 	return blob;
 }
 
+/* Slots differ from hook to hook. */
 static bool same_rules(const struct ir_rule *a, const struct ir_rule *b, __u32 n)
 {
 	for (__u32 i = 0; i < n; i++)
 		if (a[i].npreds != b[i].npreds || a[i].action != b[i].action ||
-		    a[i].arg != b[i].arg ||
+		    (a[i].action != IR_A_NATIVE && a[i].arg != b[i].arg) ||
 		    memcmp(a[i].preds, b[i].preds, a[i].npreds * sizeof(*a[i].preds)))
 			return false;
 	return true;
@@ -73,19 +74,47 @@ static bool same_rules(const struct ir_rule *a, const struct ir_rule *b, __u32 n
 static bool take_rules(struct alone *a, __u32 n, __u32 hooks)
 {
 	for (int i = 0; i < XT_HOOKS; i++) {
-		const struct ir_chain *c;
+		struct ir_chain *c;
 
 		if (!(hooks & (1 << i)))
 			continue;
 		c = &a->ir.chains[a->ir.base_chain[i]];
 		if (c->nrules != n + 1 || (a->rules && !same_rules(a->rules, c->rules, n)))
 			return false;
-		a->rules = c->rules;
+		a->rules = a->rules ?: c->rules;
 	}
 	for (__u32 i = 0; i < n; i++)
 		if (!a->rules[i].npreds)
 			return false;
-	return !a->ir.nslots && !a->ir.nlimits && !a->ir.nnths && !a->ir.nlogs;
+	return true;
+}
+
+/* How many native slots the rules have. */
+static __u32 slots_of(const struct alone *a, __u32 n)
+{
+	__u32 slots = 0;
+
+	for (__u32 i = 0; i < n; i++)
+		slots += a->rules[i].action == IR_A_NATIVE;
+	return slots;
+}
+
+/* What a rule of a group may be that comes or goes. */
+static bool can_change(const struct alone *a, __u32 n)
+{
+	const struct ir_table *t = &a->ir;
+
+	if (!n)
+		return true;
+	if (t->nlimits || t->nnths || t->nlogs)
+		return false;
+	for (__u32 i = 0; i < t->nslots; i++)
+		if (t->slots[i].kind != XTJIT_SLOT_TARGET || !classify_final(t, i))
+			return false;
+	for (__u32 i = 0; i < n; i++)
+		if (gen_resets(t, &a->rules[i]))	/* it may have to be the kernel's */
+			return false;
+	return true;
 }
 
 /* Decodes @n entries by themselves, with all checks, as reached from @hooks; false if that says no. */
@@ -148,24 +177,88 @@ static const struct ir_rule *old_rule(void *arg, __u32 counter)
 	return f->rule.rules;
 }
 
+static void move_slot(const struct xt_diff *d, struct xtjit_slot *s)
+{
+	if (s->entry >= d->offset + d->old_len)
+		s->entry += d->new_len - d->old_len;
+}
+
+/* The slots of the rules that come, whose numbers they get. */
+static void add_slots(struct gen *g, const struct xt_diff *d, __u32 slot, const struct alone *add,
+		      __u32 hooks)
+{
+	for (__u32 i = 0; i < d->nadd; i++) {
+		struct ir_rule *r = &add->rules[i];
+
+		if (r->action != IR_A_NATIVE)
+			continue;
+		g->ir.slots[slot] = add->ir.slots[r->arg];
+		g->ir.slots[slot].entry = g->offsets[d->at + i];
+		g->ir.slots[slot].hooks = hooks;
+		memcpy(g->ir.slot_names[slot], add->ir.slot_names[r->arg],
+		       sizeof(g->ir.slot_names[slot]));
+		r->arg = slot++;
+	}
+}
+
+/*
+ * @g's native slots, from @old's: what goes gives way to those of @add.  The
+ * rules get the numbers that they would have if all were decoded.
+ */
+static int edit_slots(struct gen *g, const struct gen *old, const struct xt_diff *d,
+		      struct cl_edit *e, struct alone *add, __u32 hooks)
+{
+	const struct ir_table *from = &old->ir;
+	struct ir_table *to = &g->ir;
+	__u32 n = 0;
+
+	while (e->slot < from->nslots && from->slots[e->slot].entry < d->offset)
+		e->slot++;
+	while (e->slot + e->slots_del < from->nslots &&
+	       from->slots[e->slot + e->slots_del].entry < d->offset + d->old_len)
+		e->slots_del++;
+	e->slots_add = slots_of(add, d->nadd);
+	to->nslots = from->nslots - e->slots_del + e->slots_add;
+	to->slots = calloc(to->nslots + 1, sizeof(*to->slots));
+	to->slot_names = calloc(to->nslots + 1, sizeof(*to->slot_names));
+	if (!to->slots || !to->slot_names)
+		return -ENOMEM;
+	for (__u32 i = 0; i < from->nslots; i++) {
+		if (i == e->slot)
+			n += e->slots_add;
+		if (i >= e->slot && i - e->slot < e->slots_del)
+			continue;
+		to->slots[n] = from->slots[i];
+		move_slot(d, &to->slots[n]);
+		memcpy(to->slot_names[n++], from->slot_names[i], sizeof(*to->slot_names));
+	}
+	g->tracks = old->tracks;
+	move_slot(d, &g->tracks);
+	add_slots(g, d, e->slot, add, hooks);
+	return 0;
+}
+
 /* g->grouped, from @old's. 0 or a negative errno. */
 static int edit_groups(struct gen *g, struct gen *old, const struct xt_diff *d, const void *entries,
 		       struct xt_err *err)
 {
 	int chain = chain_of(&old->rs, d), ret = -EAGAIN;
+	bool none = !d->ndel && !d->nadd;
 	struct from from = { .old = old };
 	struct alone del = { 0 }, add = { 0 };
 	struct cl_edit e = { .at = d->at, .rule = old_rule, .arg = &from };
 	struct ir_needs needs;
 	__u32 hooks;
 
-	if (!d->ndel && !d->nadd)
-		return classify_edit(&old->grouped, &e, &g->grouped, err);
+	if (none)
+		return edit_slots(g, old, d, &e, &add, 0) ?:
+		       classify_edit(&old->grouped, &e, &g->grouped, err);
 	if (chain < 0 || d->ndel + d->nadd > EDIT_MAX)
 		return -EAGAIN;
 	hooks = xt_blob_comefrom(g->rs.family, old->rs.blob, d->offset);
 	if (alone_decode(&del, old, old->rs.blob + d->offset, d->old_len, d->ndel, hooks) &&
-	    alone_decode(&add, old, entries + d->offset, d->new_len, d->nadd, hooks)) {
+	    alone_decode(&add, old, entries + d->offset, d->new_len, d->nadd, hooks) &&
+	    can_change(&del, d->ndel) && can_change(&add, d->nadd)) {
 		e.chain = chain;
 		e.ndel = d->ndel;
 		e.nadd = d->nadd;
@@ -174,7 +267,8 @@ static int edit_groups(struct gen *g, struct gen *old, const struct xt_diff *d, 
 		ir_needs(&del.ir, &needs);
 		/* perhaps the last that needs it */
 		if (!del.there || !needs.conntrack)
-			ret = classify_edit(&old->grouped, &e, &g->grouped, err);
+			ret = edit_slots(g, old, d, &e, &add, hooks) ?:
+			      classify_edit(&old->grouped, &e, &g->grouped, err);
 	}
 	alone_free(&del);
 	alone_free(&add);
@@ -221,6 +315,7 @@ static int edit_ruleset(struct gen *g, const struct gen *old, const struct xt_di
 static int share(struct gen *g, struct gen *old)
 {
 	struct gen_origin *o = old->origin;
+	const struct ir_table own = g->ir;
 
 	if (!o) {
 		o = calloc(1, sizeof(*o));
@@ -236,6 +331,9 @@ static int share(struct gen *g, struct gen *old)
 	g->edited = true;
 	g->ir = old->ir;
 	g->ir.ncounters = g->ncounters;
+	g->ir.nslots = g->grouped.nslots = own.nslots;
+	g->ir.slots = g->grouped.slots = own.slots;
+	g->ir.slot_names = g->grouped.slot_names = own.slot_names;
 	g->needs = old->needs;
 	return 0;
 }
@@ -271,12 +369,11 @@ static int edit(struct gen *g, struct gen *old, const void *entries, struct xt_e
 	return edit_ruleset(g, old, &d, entries, err);
 }
 
-/* Native slots know the offsets of their entries; the module is told all of them. */
+/* Trace lines are told the names of all chains. */
 static bool editable(const struct gen *old, const struct xt_replace_hdr *h)
 {
-	return old->decoded && !helper.backend->native && !old->ir.nslots &&
-	       old->grouped.image && h->num_entries <= XT_MAX_RULES &&
-	       !strncmp(h->name, old->h.name, sizeof(h->name));
+	return old->decoded && !old->traced && !old->marks && old->grouped.image &&
+	       h->num_entries <= XT_MAX_RULES && !strncmp(h->name, old->h.name, sizeof(h->name));
 }
 
 enum gen_result gen_edit(struct gen **out, struct gen *old, const struct xt_replace_hdr *h,
@@ -290,7 +387,11 @@ enum gen_result gen_edit(struct gen **out, struct gen *old, const struct xt_repl
 	g->h = *h;
 	g->ncounters = h->num_entries;
 	if (edit(g, old, entries, &why) || gen_compile(g, netns, &why)) {
-		free(g->decoded ? NULL : g->offsets);
+		if (!g->decoded) {
+			free(g->offsets);
+			free(g->ir.slots);
+			free(g->ir.slot_names);
+		}
 		gen_close(g);
 		return GEN_UNCOMPILED;
 	}

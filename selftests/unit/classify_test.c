@@ -207,23 +207,20 @@ struct form {
 
 static void make_native(struct ir_table *t)
 {
-	__u32 n = 0;
-
+	t->slots = ir_alloc(t->arena, t->ncounters * sizeof(*t->slots));
+	t->slot_names = ir_alloc(t->arena, t->ncounters * sizeof(*t->slot_names));
 	for (__u32 c = 0; c < t->nchains; c++)
 		for (__u32 i = 0; i < t->chains[c].nrules; i++) {
 			struct ir_rule *r = &t->chains[c].rules[i];
+			bool reject = r->action == IR_A_DROP && r->counter % 4 == 0;
 
-			if (r->action != IR_A_LOG)
+			if (r->action != IR_A_LOG && !reject)
 				continue;
+			strcpy(t->slot_names[t->nslots], reject ? "REJECT" : "LOG");
+			t->slots[t->nslots].kind = XTJIT_SLOT_TARGET;
 			r->action = IR_A_NATIVE;
-			r->arg = n++;
+			r->arg = t->nslots++;
 		}
-	t->slots = ir_alloc(t->arena, n * sizeof(*t->slots));
-	t->slot_names = ir_alloc(t->arena, n * sizeof(*t->slot_names));
-	for (t->nslots = 0; t->nslots < n; t->nslots++) {
-		t->slots[t->nslots].kind = XTJIT_SLOT_TARGET;
-		strcpy(t->slot_names[t->nslots], "LOG");
-	}
 }
 
 /* Its programs, of @t, which is f->ir or f->grouped. */
@@ -292,17 +289,21 @@ static __u64 sum_of(const struct form *f, __u32 i, int what)
 	return n;
 }
 
-static int go_on(struct hook *h, __u32 slot, struct packet *p)
+static int answer(struct hook *h, __u32 slot, struct packet *p)
 {
-	(void)h;
-	(void)slot;
+	const struct ir_table *t = h->priv;
+
 	(void)p;
-	return ANSWER_GO_ON;
+	return slot >= t->nslots ? -EINVAL :
+	       classify_final(t, slot) ? ANSWER_VERDICT + NF_DROP : ANSWER_GO_ON;
 }
 
 static int send_to(const struct form *f, bool v6, bool early, struct packet *p, int *dropped)
 {
-	struct hook h = { .prog = f->exact, .hook = NF_INET_PRE_ROUTING, .answer = go_on };
+	struct hook h = {
+		.prog = f->exact, .hook = NF_INET_PRE_ROUTING, .answer = answer,
+		.priv = (void *)(f->grouped.image ? &f->grouped : &f->ir),
+	};
 
 	if (early && f->early >= 0 && run_xdp(f->early, p) == XDP_DROP) {
 		++*dropped;
@@ -417,6 +418,47 @@ static void random_edit(const struct ir_table *t, struct cl_edit *e, __u32 *at)
 	}
 }
 
+/*
+ * What the edit does to native slots; @add: the new rule, as it is numbered.  False:
+ * packets go on behind one that comes or goes, which is not for an edit.
+ */
+static bool edit_slots(const struct ir_table *t, struct cl_edit *e, struct ir_rule *add)
+{
+	for (__u32 c = 0; c < t->nchains; c++)
+		for (__u32 i = 0; i < t->chains[c].nrules; i++)
+			e->slot += t->chains[c].rules[i].counter < e->at &&
+				   t->chains[c].rules[i].action == IR_A_NATIVE;
+	e->slots_del = e->ndel && e->del->action == IR_A_NATIVE;
+	e->slots_add = e->nadd && e->add->action == IR_A_NATIVE;
+	if ((e->slots_del && !classify_final(t, e->del->arg)) ||
+	    (e->slots_add && !classify_final(t, e->add->arg)))
+		return false;
+	if (e->slots_add) {
+		*add = *e->add;
+		add->arg = e->slot;
+		e->add = add;
+	}
+	return true;
+}
+
+/* Numbers the slots, which are as @from has them numbered. */
+static void number_slots(struct ir_table *t, const struct ir_table *from)
+{
+	t->nslots = 0;
+	t->slots = ir_alloc(t->arena, (from->nslots + 1) * sizeof(*t->slots));
+	t->slot_names = ir_alloc(t->arena, (from->nslots + 1) * sizeof(*t->slot_names));
+	for (__u32 c = 0; c < t->nchains; c++)
+		for (__u32 i = 0; i < t->chains[c].nrules; i++) {
+			struct ir_rule *r = &t->chains[c].rules[i];
+
+			if (r->action != IR_A_NATIVE)
+				continue;
+			t->slots[t->nslots] = from->slots[r->arg];
+			strcpy(t->slot_names[t->nslots], from->slot_names[r->arg]);
+			r->arg = t->nslots++;
+		}
+}
+
 /* The table as it is after the edit; its predicates stay the old one's. */
 static void edit_table(const struct ir_table *t, const struct cl_edit *e, __u32 at,
 		       struct ir_table *out)
@@ -447,6 +489,7 @@ static void edit_table(const struct ir_table *t, const struct cl_edit *e, __u32 
 			to->nrules++;
 		}
 	}
+	number_slots(out, t);
 }
 
 /* @a, @b: the same table, plain and in groups; changed, if the groups can be. */
@@ -454,19 +497,25 @@ static bool one_edit(const struct shape *s, struct form *a, struct form *b, __u3
 		     struct form olds[2], int drops[2])
 {
 	struct xt_err err = { 0 };
-	struct cl_edit e = { 0 };
+	struct cl_edit e = { 0 }, numbered;
+	struct ir_rule add;
 	struct form x, y;
 	__u32 at;
 	bool ok;
 	int ret;
 
 	random_edit(&a->ir, &e, &at);
+	numbered = e;
 	form_init(&x);
 	form_init(&y);
-	ret = classify_edit(&b->grouped, &e, &y.grouped, &err);
+	ret = edit_slots(&a->ir, &numbered, &add) ?
+	      classify_edit(&b->grouped, &numbered, &y.grouped, &err) : -EAGAIN;
 	if (ret == -EAGAIN)
 		return true;
 	edit_table(&a->ir, &e, at, &x.ir);
+	y.grouped.nslots = x.ir.nslots;
+	y.grouped.slots = x.ir.slots;
+	y.grouped.slot_names = x.ir.slot_names;
 	ok = !ret && !table_maps_create(&x.maps, &x.ir, &err) &&
 	     !table_maps_create(&y.maps, &x.ir, &err) && form_compile(&x, &x.ir, &err) &&
 	     form_compile(&y, &y.grouped, &err);
@@ -476,7 +525,8 @@ static bool one_edit(const struct shape *s, struct form *a, struct form *b, __u3
 	if (!ok)
 		tap_diag("after an edit of chain %u at %u: %u gone, %u new", e.chain, e.at,
 			 e.ndel, e.nadd);
-	++*edits;
+	edits[0]++;
+	edits[1] += numbered.slots_add + numbered.slots_del > 0;
 	olds[0] = *a;
 	olds[1] = *b;
 	*a = x;
@@ -505,7 +555,7 @@ static bool random_edits(const struct shape *s, struct form *a, struct form *b, 
 	return ok;
 }
 
-static bool one_round(__u64 round, int drops[2], __u32 grouped[3])
+static bool one_round(__u64 round, int drops[2], __u32 grouped[4])
 {
 	struct cl_limits limits = { .family = 1 + prng(4), .group = 1 + prng(3) };
 	struct xt_err err = { 0 };
@@ -548,7 +598,7 @@ static bool one_round(__u64 round, int drops[2], __u32 grouped[3])
 int main(int argc, char **argv)
 {
 	int rounds, drops[2] = { 0 }, bad = 0;
-	__u32 grouped[3] = { 0 };
+	__u32 grouped[4] = { 0 };
 	__u64 seed;
 
 	verbose = argc > 1 && !strcmp(argv[1], "-v");
@@ -571,6 +621,7 @@ int main(int argc, char **argv)
 	       drops[1]);
 	tap_ok(grouped[0] > (__u32)rounds * 20, "%u rules were in groups, %u between", grouped[0],
 	       grouped[1]);
-	tap_ok(grouped[2] > (__u32)rounds, "%u changes of rules in groups", grouped[2]);
+	tap_ok(grouped[2] > (__u32)rounds && grouped[3] * 20 > (__u32)rounds,
+	       "%u changes of rules in groups, %u of native slots", grouped[2], grouped[3]);
 	return tap_done();
 }
