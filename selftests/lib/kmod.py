@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """Kernel modules in the VM: ip_tables out, xtjit in, and the other way round."""
+import contextlib
 import glob
 import os
 import platform
@@ -24,6 +25,13 @@ def path():
     """xtjit.ko for the running kernel, below build/module/SERIES."""
     series = os.environ.get('XTJIT_VM') or '.'.join(platform.release().split('.')[:2])
     return os.path.join(dut.BUILD, 'module', series, 'xtjit.ko')
+
+
+def switch_off():
+    """From now on `modprobe ip_tables` loads ip_tables, unlike what scripts/vm-guest has left."""
+    for name in ('xtjit-switch', 'xtjit'):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f'/etc/modprobe.d/{name}.conf')
 
 
 def legacy_out():

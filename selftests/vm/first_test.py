@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # timeout: 120
 """
-A machine that has just booted, with xtjit in the place of ip_tables (xtjit-switch on):
+A machine that has just booted, with xtjit in the place of ip_tables (scripts/run-vm):
 the first iptables command of all is one of nat, in a script that knows nothing of
 xtjit, and it works.
 
@@ -22,20 +22,6 @@ import tap
 from netns import Netns, run
 
 RULE = '-A POSTROUTING -o eth0 -j MASQUERADE'
-
-
-def switch_on():
-    """What `make install` and `xtjit-switch on` leave, with our helper."""
-    os.makedirs('/etc/modprobe.d', exist_ok=True)
-    os.symlink(f'{dut.ROOT}/package/xtjit-switch.conf', '/etc/modprobe.d/xtjit-switch.conf')
-    with open('/etc/modprobe.d/xtjit.conf', 'w') as f:
-        f.write(f'options xtjit helper={dut.BUILD}/xtjitd\n')
-    run(['update-alternatives', '--set', 'iptables', '/usr/sbin/iptables-legacy'])
-
-
-def switch_off():
-    for name in ('xtjit-switch', 'xtjit'):
-        os.unlink(f'/etc/modprobe.d/{name}.conf')
 
 
 def links(lan, world):
@@ -71,7 +57,6 @@ def main():
          'nothing is loaded', str(before))
     lan, world = Netns('lan'), Netns('world')
     try:
-        switch_on()
         links(lan, world)
         r = run(['iptables', '-t', 'nat', *RULE.split()], check=False)
         t.eq((r.returncode, r.stdout + r.stderr), (0, ''), f'iptables -t nat {RULE}')
@@ -89,7 +74,6 @@ def main():
         run(['ip', 'link', 'del', 'eth0'], check=False)
         if 'xtjit' in kmod.loaded():
             kmod.xtjit_out()
-        switch_off()
     return t.done()
 
 
