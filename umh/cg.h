@@ -301,8 +301,16 @@ void cg_conntrack(struct cg *g, __u32 entry);
 void kload(struct cg *g, int size, int dst, int ptr, int off);
 /* The same at the offset of a struct's member. */
 void kload_member(struct cg *g, int size, int dst, int ptr, const char *type, const char *member);
+/*
+ * r0 = ptr + off, as a struct of @type whose pointers lead on.  Of what a typed pointer
+ * of the context's leads to the verifier would ask the kernel's BTF, by names that are
+ * searched for, whether it is to be trusted: 0.3 ms for each.
+ */
+void kcast(struct cg *g, int ptr, int off, const char *type);
 /* dst = skb->member (or state->member), by the types of the context: @ptr is a typed pointer. */
 void tload(struct cg *g, int size, int dst, int ptr, const char *type, const char *member);
+/* dst = ((struct bpf_nf_ctx *)ctx)->state, to be read only, but with none of the searches above. */
+void cg_hook_state(struct cg *g, int dst, int ctx);
 /* dst = the bit-field @member of @width bits. */
 void kload_bits(struct cg *g, int dst, int ptr, const char *type, const char *member, int width);
 /* fp[@to] = @n bytes at ptr + off, or zeros.  Spoils r0 to r5. */

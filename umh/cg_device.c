@@ -64,8 +64,9 @@ static void context(struct cg *g)
 static void from_context(struct cg *g)
 {
 	context(g);
-	if (kfeat()->casts) {		/* it has a type, and so has what it leads to */
-		tload(g, U64, R8, R8, "xdp_buff", "rxq");
+	if (kfeat()->casts) {		/* then it has a type, and so has what it leads to */
+		kcast(g, R8, 0, "xdp_buff");
+		tload(g, U64, R8, R0, "xdp_buff", "rxq");
 		tload(g, U64, R9, R8, "xdp_rxq_info", "dev");
 		tload(g, U64, R8, R9, "net_device", "dev_addr");
 		return;

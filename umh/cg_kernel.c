@@ -51,21 +51,26 @@ static void kload_copy(struct cg *g, int size, int dst, int ptr, int off)
 	ld(&g->e, size, dst, R10, -g->frame - 16);
 }
 
-/* Any 16 bytes can be read from what is said to be an IPv6 address. */
-void kload(struct cg *g, int size, int dst, int ptr, int off)
+void kcast(struct cg *g, int ptr, int off, const char *type)
 {
 	struct emit *e = &g->e;
 
+	mov(e, R1, ptr);
+	if (off)
+		alui(e, BPF_ADD, R1, off);
+	movi32(e, R2, need(g, kbtf_struct(type), type));
+	cg_kfunc(g, "bpf_rdonly_cast");
+}
+
+/* Any 16 bytes can be read from what is said to be an IPv6 address. */
+void kload(struct cg *g, int size, int dst, int ptr, int off)
+{
 	if (!kfeat()->casts) {
 		kload_copy(g, size, dst, ptr, off);
 		return;
 	}
-	mov(e, R1, ptr);
-	if (off)
-		alui(e, BPF_ADD, R1, off);
-	movi32(e, R2, need(g, kbtf_struct("in6_addr"), "struct in6_addr"));
-	cg_kfunc(g, "bpf_rdonly_cast");
-	ld(e, size, dst, R0, 0);
+	kcast(g, ptr, off, "in6_addr");
+	ld(&g->e, size, dst, R0, 0);
 }
 
 void kload_member(struct cg *g, int size, int dst, int ptr, const char *type, const char *name)
@@ -116,6 +121,12 @@ int cg_ct_size(struct cg *g)
 void tload(struct cg *g, int size, int dst, int ptr, const char *type, const char *name)
 {
 	ld(&g->e, size, dst, ptr, member(g, type, name));
+}
+
+void cg_hook_state(struct cg *g, int dst, int ctx)
+{
+	kcast(g, ctx, 0, "bpf_nf_ctx");
+	tload(g, U64, dst, R0, "bpf_nf_ctx", "state");
 }
 
 static void iter(struct cg *g, int off, const char *func)

@@ -71,8 +71,8 @@ static void event_device(struct cg *g, const char *which, int ifindex, int name)
 	sti(e, U32, R8, ifindex, 0);
 	sti(e, U64, R8, name, 0);
 	sti(e, U64, R8, name + 8, 0);
-	ld(e, U64, R1, R7, 0);
-	tload(g, U64, R3, R1, "nf_hook_state", which);
+	cg_hook_state(g, R3, R7);
+	tload(g, U64, R3, R3, "nf_hook_state", which);
 	st(e, U64, R10, -24, R3);
 	jmpi(e, BPF_JEQ, R3, 0, none);
 	kload_member(g, U32, R4, R3, "net_device", "ifindex");

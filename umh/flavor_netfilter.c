@@ -116,7 +116,7 @@ static void device_name(struct cg *g, enum cg_slot s, const char *which)
 
 	if (g->slot[s] < 0)
 		return;
-	ld(e, U64, R3, R6, 0);
+	cg_hook_state(g, R3, R6);
 	tload(g, U64, R8, R3, "nf_hook_state", which);
 	jmpi(e, BPF_JEQ, R8, 0, none);
 	for (int i = 0; i < 16; i += 8) {
@@ -161,7 +161,7 @@ static void self_loop(struct cg *g, __u32 no)
 	jmpi32(e, BPF_JNE, R3, SELF_PRIORITY, no);
 	kload_bits(g, R3, R9, "sk_buff", "pkt_type", 3);
 	jmpi(e, BPF_JEQ, R3, 5, yes);		/* PACKET_LOOPBACK */
-	ld(e, U64, R3, R6, 0);
+	cg_hook_state(g, R3, R6);
 	tload(g, U64, R3, R3, "nf_hook_state", "in");
 	jmpi(e, BPF_JEQ, R3, 0, yes);
 	tload(g, U32, R3, R3, "net_device", "ifindex");
@@ -250,7 +250,7 @@ static void prologue(struct cg *g)
 	cg_defaults(g);
 	mov(e, R6, R1);
 	ld(e, U64, R9, R6, 8);
-	ld(e, U64, R3, R6, 0);
+	cg_hook_state(g, R3, R6);
 	tload(g, U8, R3, R3, "nf_hook_state", "hook");
 	set_slot(g, SLOT_HOOK, R3);
 	tload(g, U32, R3, R9, "sk_buff", "len");
