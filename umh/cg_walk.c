@@ -368,8 +368,13 @@ static void page_entries(struct cg *g, __u32 start)
 		g->e.err = g->e.err ?: -ENOMEM;
 	if (n) {
 		ld(&g->e, U32, R1, R6, g->slot[SLOT_PC]);
-		if (!g->page)
-			jmpi(&g->e, BPF_JEQ, R1, 0, start);
+		if (!g->page) {		/* the dispatch may be long */
+			__u32 again = new_label(&g->e);
+
+			jmpi(&g->e, BPF_JNE, R1, 0, again);
+			ja(&g->e, start);
+			place(&g->e, again);
+		}
 		dispatch(g, l, 0, n - 1);
 	}
 	free(l);

@@ -259,7 +259,7 @@ int gen_compile_again(const struct gen *g, __u64 netns, bool *trace, struct xt_e
 
 	env.trace = *trace;
 	fd = helper.backend->compile(&g->grouped, &g->maps, &env, err);
-	if (fd != -EOPNOTSUPP || !*trace)
+	if (fd >= 0 || !*trace || fd == -ENOMEM || fd == -EPERM)
 		return fd;
 	xt_log("%s %s: cannot be traced, no lines of it are logged: %s", g->ir.family->name,
 	       g->h.name, err->text);

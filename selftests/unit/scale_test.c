@@ -16,6 +16,8 @@
 /* Of the exact stage. */
 static enum way { NETFILTER, MODULE, MODULE_OLD, WAYS } way;
 
+static bool trace;		/* with lines of traced packets, which the module logs */
+
 static const char *const way_name[WAYS] = { "netfilter", "module", "module, old kernel" };
 
 /* One table, in all its forms; early is run by XDP. */
@@ -38,7 +40,9 @@ static double now(void)
 /* Compiles the table in @text, which is freed, in groups or as it is.  What did not load is negative. */
 static void load_as(struct large *l, char *text, bool grouped)
 {
-	const struct compile_env env = { .ring = net.ring, .self = net.self, .l3off = HOOK_L3 };
+	struct compile_env env = {
+		.ring = net.ring, .self = net.self, .l3off = HOOK_L3, .trace = trace,
+	};
 	struct early_facts facts = { .nlocal = 2, .local = local_ip };
 	const struct ir_table *ir = grouped ? &l->groups : &l->ir;
 	struct early_table t = { .ir = ir, .maps = &l->maps };
@@ -57,6 +61,7 @@ static void load_as(struct large *l, char *text, bool grouped)
 	l->exact = (way == NETFILTER ? compile_exact : compile_hook)(ir, &l->maps, &env, &l->err);
 	l->seconds = now() - start;
 	start = now();
+	env.trace = false;
 	l->early = compile_early(EARLY_XDP, l->ir.family, &t, 1, &facts, &env, &l->err);
 	if (now() - start > l->seconds)
 		l->seconds = now() - start;
@@ -222,20 +227,27 @@ static void test_one_callee(int n)
 	large_free(&l);
 }
 
-/* The plainest large ruleset; every one of its drops is early. */
-static void test_drops(int n)
+static void load_drops(struct large *l, int n)
 {
-	struct large l;
-	char *text, name[64], words[64];
+	char *text;
 	FILE *f = begin(&text, n + 1);
-	bool ok = true;
 
 	fprintf(f, "chain INPUT hook 1\n");
 	for (int i = 0; i < n; i++)
 		fprintf(f, " %d: saddr == 20.%d.%d.7 -> drop\n", i, i / 256, i % 256);
 	fprintf(f, " %d: -> accept\n", n);
 	fclose(f);
-	large_load(&l, text);
+	large_load(l, text);
+}
+
+/* The plainest large ruleset; every one of its drops is early. */
+static void test_drops(int n)
+{
+	struct large l;
+	char name[64], words[64];
+	bool ok = true;
+
+	load_drops(&l, n);
 	snprintf(name, sizeof(name), "%d rules", n);
 	if (loaded(&l, name)) {
 		for (int i = 0; ok && i < n; i += n / 20) {
@@ -245,6 +257,25 @@ static void test_drops(int n)
 		tap_ok(ok && check(&l, "udp", NF_ACCEPT, 1, n), "%s: count", name);
 	}
 	large_free(&l);
+}
+
+/* A program with trace lines has room for fewer rules: what is too large says so. */
+static void test_trace(int too_many)
+{
+	int fits = way == MODULE_OLD ? 30000 : 45000;
+	struct large l;
+
+	if (way == NETFILTER)
+		return;
+	trace = true;
+	load_drops(&l, fits);
+	tap_ok(l.exact >= 0, "%s: %d traced rules", way_name[way], fits);
+	large_free(&l);
+	load_drops(&l, too_many);
+	tap_ok(l.exact == -EOPNOTSUPP && strstr(l.err.text, "instructions"),
+	       "%s: %d are too many: %s", way_name[way], too_many, l.err.text);
+	large_free(&l);
+	trace = false;
 }
 
 /* Rules that jump by address, each to a chain of its own: a dispatch; all drops are early. */
@@ -406,6 +437,7 @@ int main(void)
 		test_count_and_go_on(10000);
 		test_one_callee(10000);
 		test_drops(20000);
+		test_trace(55000);
 		test_dispatch(5000);
 	}
 	return tap_done();
