@@ -88,7 +88,8 @@ setup-vm:
 
 # In virtual machines: what the kernel module is tested by, on each of the kernels.
 VM_KERNELS := 6.1 6.12
-VM_TESTS = selftests/vm/harness_test.sh selftests/vm/kselftest_test.sh $(VM_KERNELS:%=-p 'selftests/vm/on %')
+VM_TESTS = 'selftests/vm/style_test.sh $(VM_KERNELS)' selftests/vm/harness_test.sh \
+	selftests/vm/kselftest_test.sh $(VM_KERNELS:%=-p 'selftests/vm/on %')
 
 test: setup-vm
 	$(Q)$(MAKE) --no-print-directory tests asan $(B)/fuzz/blob_fuzz
