@@ -26,46 +26,8 @@ static int nothing(struct table *t, struct xt_err *err)
  * Native slots
  */
 
-static bool tracks(const char *name)
-{
-	return !strcmp(name, "conntrack") || !strcmp(name, "state");
-}
-
-/* The slot of a compiled match, which no program yields to. */
-static struct xtjit_slot slot_of(const struct xt_ruleset *rs, const struct xt_rule *r,
-				 const struct xt_part *part)
-{
-	__u32 at = (const char *)part->data - (const char *)rs->blob;
-
-	return (struct xtjit_slot){
-		.entry = r->offset,
-		.ext = at - sizeof(struct xt_entry_match) - r->offset,
-		.hooks = ext_rule_hooks(rs, r),
-		.kind = XTJIT_SLOT_MATCH,
-	};
-}
-
-/*
- * A match of connection tracking turns it on by being there.  Where all of them
- * are compiled, one of them is instantiated nevertheless.
- */
-static void find_tracks(struct gen *g)
-{
-	const struct xt_ruleset *rs = &g->rs;
-
-	for (__u32 i = 0; i < g->ir.nslots; i++)
-		if (tracks(g->ir.slot_names[i]))
-			return;
-	for (__u32 i = 0; i < rs->nrules; i++)
-		for (__u32 k = 0; k < rs->rules[i].nmatches; k++)
-			if (tracks(rs->rules[i].matches[k].name)) {
-				g->tracks = slot_of(rs, &rs->rules[i], &rs->rules[i].matches[k]);
-				return;
-			}
-}
-
 /* malloc()ed; NULL when out of memory. */
-static struct xtjit_slot *all_slots(struct gen *g, __u32 *n)
+static struct xtjit_slot *all_slots(const struct gen *g, __u32 *n)
 {
 	struct xtjit_slot *slots = calloc((size_t)g->ir.nslots + 1, sizeof(*slots));
 
@@ -74,8 +36,6 @@ static struct xtjit_slot *all_slots(struct gen *g, __u32 *n)
 		return NULL;
 	if (*n)
 		memcpy(slots, g->ir.slots, *n * sizeof(*slots));
-	if (!g->edited)
-		find_tracks(g);
 	if (g->tracks.ext)
 		slots[(*n)++] = g->tracks;
 	return slots;

@@ -211,6 +211,8 @@ static int decode(struct gen *g, const struct xt_family *f, const struct xt_repl
 	if (ir_check(&g->ir, err) || passes_exact(&g->ir, err))
 		return -EOPNOTSUPP;
 	ir_needs(&g->ir, &g->needs);
+	if (helper.backend->native)
+		gen_find_tracks(g);
 	return classify(&g->ir, cl_limits(), &g->grouped, err);
 }
 

@@ -41,7 +41,7 @@ struct gen {
 	__u32 ndel, nadd;	/* entries that went and came */
 	struct gen_origin *origin;	/* what it shares with those it was made from, or that from it */
 	__u32 *offsets;		/* of rs.blob; NULL: not yet known */
-	struct xtjit_slot tracks;	/* a compiled match of connection tracking; .ext 0: none */
+	struct xtjit_slot tracks;	/* of the module's, see gen_find_tracks(); .ext 0: none */
 	char dir[PIN_DIR_MAX];
 };
 
@@ -62,6 +62,9 @@ enum gen_result gen_decode(struct gen **out, const struct xt_family *f,
  */
 enum gen_result gen_edit(struct gen **out, struct gen *old, const struct xt_replace_hdr *h,
 			 const void *entries, __u64 netns);
+
+/* Where no native slot turns connection tracking on, but a compiled match needs it: its slot, in .tracks. */
+void gen_find_tracks(struct gen *g);
 
 /* Compiles and loads what was decoded, into a program that nothing calls yet. */
 enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err);
