@@ -40,6 +40,7 @@ class Kernel:
     answers = False		# its answers may come a little later
     absent = False		# it has no routers
     exact = True		# as ip_tables on what is malformed, too
+    recorder = False		# what it does is kept for a later run
 
     def __init__(self):
         self.cookies = []
@@ -63,6 +64,8 @@ class Kernel:
 
 
 class Recorder(Kernel):
+    recorder = True
+
     def result(self, key, fn):
         value = fn(self)
         oracle.keep(key, value)
