@@ -95,6 +95,7 @@ struct cg_chain {
 	int first_page, last_page;
 	int level;		/* of its return slot; -1: one caller, none needed */
 	int best;		/* of its groups' slots, best and from; -1: SLOT_BEST does */
+	int entry;		/* a merged chain's: of the slot that tells which was called; -1 */
 	__u32 depth;
 };
 
@@ -240,6 +241,8 @@ void cg_before(struct cg *g, const struct cg_table *t, const struct ir_pred *p, 
 /* Pending jumps that a lookup leaves behind; instructions of it, or of the dispatch, at most. */
 __u32 cg_lookup_cost(const struct ir_group *g);
 __u32 cg_group_size(const struct ir_group *g, bool lookup);
+/* Offset in struct pkt of what tells which of the chains it merges @chain was called as. */
+short cg_entry(const struct cg *g, const struct cg_table *t, __u32 chain);
 /* Offset in struct pkt of a group's best value, behind which there is from. */
 short cg_best(const struct cg *g, const struct cg_table *t, const struct ir_group *gr);
 

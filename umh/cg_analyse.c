@@ -200,6 +200,7 @@ static void levels(struct cg *g, struct cg_table *t)
 		slots = group_slots(t, c);
 		me->best = slots ? (int)below : -1;
 		below += slots;
+		me->entry = c->merges ? (int)below++ : -1;
 		if ((int)below > g->levels)
 			g->levels = below;
 		for (__u32 r = 0; r < c->nrules; r++, at = 0)

@@ -86,6 +86,10 @@ static void leaf(struct lookup *l, int table, __u32 ci, __u32 group, const struc
 		}
 		cg_early_record_r3(g, table);
 	}
+	if (cl_enters(l->t->ir, a)) {
+		by_counter(l, R1, l->gr->slots);
+		st(&g->e, U32, R6, cg_entry(g, l->t, a->arg), R1);
+	}
 	if (a->action == IR_A_NATIVE) {
 		native(l, group, a);
 		return;

@@ -7,14 +7,17 @@
 #include "cg_lookup.h"
 
 /* Where a part is in struct pkt. */
-static short part_slot(const struct cg *g, const struct cl_part *p)
+static short part_slot(const struct lookup *l, const struct cl_part *p)
 {
 	static const __u8 fields[CL_NFIELDS] = {
 		[CL_SADDR] = IR_SADDR, [CL_DADDR] = IR_DADDR, [CL_SPORT] = IR_SPORT,
 		[CL_DPORT] = IR_DPORT, [CL_SMAC] = IR_SMAC,
 	};
+	const struct cg *g = l->g;
 
 	switch (p->field) {
+	case CL_CHAIN:
+		return cg_entry(g, l->t, l->gr->chain);
 	case CL_IFACE:
 		return g->slot[SLOT_IFACE] + 8 * p->half;
 	case CL_OFACE:
@@ -36,13 +39,13 @@ static void part(struct lookup *l, const struct cl_part *p, int dst, int len)
 	__u64 mask = cl_part_mask(l->t->ir, p, len);
 
 	if (p->bits > 32) {
-		ld(e, U64, dst, R6, part_slot(l->g, p));
+		ld(e, U64, dst, R6, part_slot(l, p));
 		if (mask != whole) {
 			ldimm64(e, R5, mask);
 			alu(e, BPF_AND, dst, R5);
 		}
 	} else {
-		ld(e, U32, dst, R6, part_slot(l->g, p));
+		ld(e, U32, dst, R6, part_slot(l, p));
 		if (mask != whole)
 			alui32(e, BPF_AND, dst, mask);
 	}

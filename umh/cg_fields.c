@@ -105,6 +105,8 @@ static void want_part(struct cg *g, const struct cl_part *p)
 		[CL_DPORT] = IR_DPORT, [CL_SMAC] = IR_SMAC,
 	};
 
+	if (p->field == CL_CHAIN)
+		return;			/* it is in its chain's slot */
 	if (p->field == CL_IFACE || p->field == CL_OFACE)
 		want(&g->slot[p->field == CL_OFACE ? SLOT_OFACE : SLOT_IFACE]);
 	else if (p->field <= CL_DADDR && cg_v6(g))

@@ -15,6 +15,11 @@ short cg_best(const struct cg *g, const struct cg_table *t, const struct ir_grou
 	return level < 0 ? g->slot[SLOT_BEST] : g->ret + level * 4;
 }
 
+short cg_entry(const struct cg *g, const struct cg_table *t, __u32 chain)
+{
+	return g->ret + t->chains[chain].entry * 4;
+}
+
 void cg_lookup_init(struct lookup *l, struct cg *g, const struct cg_table *t,
 		    const struct ir_group *gr)
 {

@@ -138,7 +138,8 @@ static int levels_in_use(const struct cg *g)
 		return g->levels;
 	for (__u32 i = 0; i < t->norder; i++) {
 		const struct cg_chain *c = &t->chains[t->order[i]];
-		int in_use = c->depth + (c->level >= 0) + (c->best >= 0 ? 2 : 0);
+		int in_use = c->depth + (c->level >= 0) + (c->best >= 0 ? 2 : 0) +
+			     (c->entry >= 0);
 
 		if ((g->env->trace || has_native(t, &t->ir->chains[t->order[i]])) && in_use > n)
 			n = in_use;

@@ -379,6 +379,10 @@ static void pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p
 	case IR_P_BEFORE:
 		cg_before(g, t, p, miss);
 		break;
+	case IR_P_CHAIN:
+		ld(&g->e, U32, R1, R6, cg_entry(g, t, p->index));
+		jmpi32(&g->e, BPF_JNE, R1, p->value, miss);
+		break;
 	default:
 		g->e.err = g->e.err ?: -EINVAL;
 	}

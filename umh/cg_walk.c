@@ -240,6 +240,8 @@ static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 	count(g, table, r->counter);
 	if (g->env->trace)
 		cg_trace(g, &g->tabs[table], r);
+	if (cg_calls(r) && g->tabs[table].chains[r->arg].entry >= 0)
+		sti(&g->e, U32, R6, cg_entry(g, &g->tabs[table], r->arg), r->entry);
 	cg_act(g, table, ci, r);
 }
 

@@ -11,7 +11,7 @@
 
 #include "classify_run.h"
 
-const struct cl_limits cl_limits_default = { .family = 6, .group = 10 };
+const struct cl_limits cl_limits_default = { .family = 6, .group = 10, .chains = 64 };
 
 const struct cl_limits *cl_limits(void)
 {
@@ -20,7 +20,8 @@ const struct cl_limits *cl_limits(void)
 
 	if (!text || !*text)
 		return &cl_limits_default;
-	own.group = own.family = strcmp(text, "off") ? strtoul(text, NULL, 0) : ~0u;
+	own.group = own.family = own.chains =
+		strcmp(text, "off") ? strtoul(text, NULL, 0) : ~0u;
 	return &own;
 }
 
@@ -30,6 +31,8 @@ const struct cl_limits *cl_limits(void)
 struct out {
 	struct ir_table *t;
 	struct ir_chain *c;
+	struct ir_table in;	/* what is to be grouped */
+	bool *returns;		/* each chain */
 	__u8 *changes, tests;	/* by native slots in each chain; what this chain tests */
 };
 
@@ -211,26 +214,57 @@ static bool *find_returns(const struct ir_table *t)
 	return returns;
 }
 
-int classify(const struct ir_table *in, const struct cl_limits *limits, struct ir_table *out,
-	     struct xt_err *err)
+/* @o->in: with merged chains, if there are any. */
+static void merge(struct out *o, const struct ir_table *in, const struct cl_limits *limits)
 {
-	struct out o = { .t = out, .changes = cl_chain_changes(in) };
+	__u8 *changes = cl_chain_changes(in);
 	bool *returns = find_returns(in);
+
+	o->in = *in;
+	o->in.arena = o->t->arena;
+	cl_merge(in, limits, returns, changes, &o->in);
+	free(changes);
+	free(returns);
+	o->changes = cl_chain_changes(&o->in);
+	o->returns = find_returns(&o->in);
+}
+
+static int classify_chains(const struct ir_table *in, const struct cl_limits *limits,
+			   struct ir_table *out)
+{
+	struct out o = { .t = out };
 	int ret = 0;
 
 	*out = *in;
 	out->arena = ir_arena_new();
+	merge(&o, in, limits);
 	out->image = ir_alloc(out->arena, sizeof(*out->image));
 	out->image->fd = -1;
-	out->chains = ir_alloc(out->arena, in->nchains * sizeof(*out->chains));
+	out->nchains = o.in.nchains;
+	out->chains = ir_alloc(out->arena, out->nchains * sizeof(*out->chains));
 	out->plain = in;
 	out->groups = NULL;
 	out->ngroups = 0;
-	for (__u32 c = 0; !ret && c < in->nchains; c++)
-		ret = one_chain(&o, in, returns, limits, c);
-	free(returns);
+	for (__u32 c = 0; !ret && c < out->nchains; c++)
+		ret = one_chain(&o, &o.in, o.returns, limits, c);
+	free(o.returns);
 	free(o.changes);
 	out->image->planned = out->image->size;
+	return ret;
+}
+
+int classify(const struct ir_table *in, const struct cl_limits *limits, struct ir_table *out,
+	     struct xt_err *err)
+{
+	int ret = classify_chains(in, limits, out);
+
+	if (!ret && !cl_merged_well(out)) {
+		struct cl_limits apart = *limits;
+
+		classify_free(out);
+		apart.chains = ~0u;
+		ret = classify_chains(in, &apart, out);
+	}
 	if (!ret)
 		return 0;
 	classify_free(out);

@@ -40,6 +40,9 @@
  * Ranges and lists are either conditions, where several rules share them, or
  * are cut into prefixes.
  *
+ * Hundreds of small chains are made one first, to which the number of the chain
+ * that was called is a field of the key (classify_merge.c).
+ *
  * Guards (IR_P_L4, IR_P_PROTO) drop a packet whose header is too short, when
  * all that is before them in the rule holds.  A rule with a guard has a
  * companion: the predicates before the guard, the condition that the header is
@@ -64,6 +67,7 @@
 enum cl_field {
 	CL_SADDR, CL_DADDR, CL_SPORT, CL_DPORT,	/* these have prefixes */
 	CL_SMAC, CL_IFACE, CL_OFACE,
+	CL_CHAIN,		/* of a merged chain's rules: classify_merge.c */
 	CL_NFIELDS
 };
 
@@ -149,18 +153,26 @@ struct ir_group {
 	__u32 nnodes;
 	__u64 indirect;		/* offset: act of counter - first, 32 bits; nacts > 255 only */
 	bool native;		/* some act is IR_A_NATIVE, whose arg is of no use */
-	__u64 slots;		/* offset: native slot of counter - first, 32 bits */
+	bool enters;		/* some act calls a merged chain */
+	__u64 slots;		/* offset: of counter - first, native slot or .entry, 32 bits; if any */
 	__u32 room;		/* of those: as many as there is room for */
 	__u32 nrefs;		/* of all members' keys; 0 where classify_edit() has no use for them */
 	struct cl_ref *refs;
 };
 
+/* The act calls a chain that merges others. */
+static inline bool cl_enters(const struct ir_table *t, const struct cl_act *a)
+{
+	return (a->action == IR_A_JUMP || a->action == IR_A_GOTO) && t->chains[a->arg].merges;
+}
+
 /* Sizes from which rules are grouped; measured: see cl_limits_default. */
 struct cl_limits {
 	__u32 family, group;
+	__u32 chains;		/* that are merged into one; 0: none are */
 };
 extern const struct cl_limits cl_limits_default;
-/* Those, or what $XTJIT_CLASSIFY says: "off", or a number for both, for tests. */
+/* Those, or what $XTJIT_CLASSIFY says: "off", or a number for all, for tests. */
 const struct cl_limits *cl_limits(void);
 
 /*
@@ -177,7 +189,7 @@ void classify_free_image(struct ir_table *t);
 /*
  * A change of one chain of a table in groups: .ndel rules from counter .at on
  * give way to .nadd others.  .rule() gives the old rule of that counter, valid
- * until the next call, or NULL.  From native slot .slot on, .slots_del give way to
+ * until the next call, and its chain; or NULL.  From native slot .slot on, .slots_del give way to
  * .slots_add, all of them targets that end the walk (classify_final()); rules in
  * .add have the numbers that these get.
  */
@@ -185,7 +197,7 @@ struct cl_edit {
 	__u32 chain, at, ndel, nadd;
 	__u32 slot, slots_del, slots_add;
 	const struct ir_rule *del, *add;
-	const struct ir_rule *(*rule)(void *arg, __u32 counter);
+	const struct ir_rule *(*rule)(void *arg, __u32 counter, __u32 *chain);
 	void *arg;
 };
 

@@ -26,6 +26,8 @@ static __u32 moved_value(const struct cl_edit *e, __u32 value)
 
 static __u32 moved_slot(const struct cl_edit *e, __u32 slot)
 {
+	if (slot & IR_ENTRY)
+		return slot;
 	return slot >= e->slot + e->slots_del ? slot - e->slots_del + e->slots_add : slot;
 }
 
@@ -41,7 +43,8 @@ static bool goes(const struct cl_edit *e, __u32 counter)
  */
 static __u32 find_group(const struct ir_table *t, const struct cl_edit *e)
 {
-	const struct ir_chain *c = &t->chains[e->chain];
+	__u32 merged = t->chains[e->chain].merged;
+	const struct ir_chain *c = &t->chains[merged ?: e->chain];
 	__u32 group = CL_NONE;
 	bool in = false;
 
@@ -155,19 +158,21 @@ static bool add_keys(struct edit *x, bool hot, struct keys *out)
 	return any;
 }
 
-/* All keys of a rule; false: no member of the group could be like it. */
-static bool keys_of(struct edit *x, const struct ir_rule *r, struct keys *out)
+/* All keys of a rule of @chain; false: no member of the group could be like it. */
+static bool keys_of(struct edit *x, const struct ir_rule *rule, __u32 chain, struct keys *out)
 {
+	const struct ir_rule r = cl_of_chain(x->out->arena, x->old, rule, chain);
+
 	out->n = 0;
-	if (!cl_pure(r))
+	if (!cl_pure(&r))
 		return false;
-	for (int i = 0; i < r->npreds; i++)
-		if (cl_is_guard(&r->preds[i]) &&
-		    (!cl_parse(x->old, r, i, &x->conds, &x->parsed) ||
-		     !cl_parse_bad(&x->conds, &x->parsed, &r->preds[i]) ||
+	for (int i = 0; i < r.npreds; i++)
+		if (cl_is_guard(&r.preds[i]) &&
+		    (!cl_parse(x->old, &r, i, &x->conds, &x->parsed) ||
+		     !cl_parse_bad(&x->conds, &x->parsed, &r.preds[i]) ||
 		     !add_keys(x, true, out)))
 			return false;
-	return cl_parse(x->old, r, r->npreds, &x->conds, &x->parsed) && add_keys(x, false, out);
+	return cl_parse(x->old, &r, r.npreds, &x->conds, &x->parsed) && add_keys(x, false, out);
 }
 
 /* Its place among the group's acts, if it ends the walk of the chain; else 0. */
@@ -192,25 +197,27 @@ static bool same_key(const struct at *a, const struct at *b)
 }
 
 /* The rule of that counter, as rules are numbered at this point of the change. */
-static const struct ir_rule *rule_of(const struct edit *x, __u32 counter)
+static const struct ir_rule *rule_of(const struct edit *x, __u32 counter, __u32 *chain)
 {
 	const struct cl_edit *e = x->e;
 
+	*chain = e->chain;
 	if (x->renumbered && counter >= e->at) {
 		if (counter - e->at < e->nadd)
 			return &e->add[counter - e->at];
 		counter = counter - e->nadd + e->ndel;
 	}
-	return e->rule(e->arg, counter);
+	return e->rule(e->arg, counter, chain);
 }
 
 bool edit_has_key(struct edit *x, __u32 counter, const struct at *a)
 {
-	const struct ir_rule *r = rule_of(x, counter);
+	__u32 chain;
+	const struct ir_rule *r = rule_of(x, counter, &chain);
 	struct keys k = { 0 };
 	bool has = false;
 
-	if (r && keys_of(x, r, &k))
+	if (r && keys_of(x, r, chain, &k))
 		for (__u32 i = 0; i < k.n; i++)
 			has |= same_key(&k.at[i], a);
 	free(k.at);
@@ -225,7 +232,7 @@ static int delete_rules(struct edit *x, struct keys *k)
 		const struct ir_rule *r = &x->e->del[i];
 		__u32 act = act_of(x->g, r), value = (x->e->at + i) << 8;
 
-		if (!act || !keys_of(x, r, k))
+		if (!act || !keys_of(x, r, x->e->chain, k))
 			return -EAGAIN;
 		for (__u32 n = 0; n < k->n && !ret; n++) {
 			bool hot = x->g->families[k->at[n].family].hot;
@@ -245,7 +252,8 @@ static int insert_rules(struct edit *x, struct keys *k)
 		const struct ir_rule *r = &x->e->add[i];
 		__u32 act = act_of(x->g, r), counter = x->e->at + i;
 
-		if (!act || counter >= (1u << 24) - 1 || !keys_of(x, r, k))
+		if (!act || counter >= (1u << 24) - 1 ||
+		    !keys_of(x, r, x->e->chain, k))
 			return -EAGAIN;
 		for (__u32 n = 0; n < k->n && !ret; n++) {
 			bool hot = x->g->families[k->at[n].family].hot;
@@ -287,22 +295,20 @@ static void move_table(struct edit *x, const struct cl_family *f, const struct c
 	}
 }
 
-static void move_slots(struct edit *x, const struct ir_group *g)
+/* Numbers or places of what group @g's rules have of their own are others. */
+static bool slots_move(const struct cl_edit *e, const struct ir_group *g)
 {
-	__u32 *slot = (void *)(x->im.p + g->slots);
-
-	for (__u32 i = 0; g->native && i <= g->last - g->first; i++)
-		slot[i] = moved_slot(x->e, slot[i]);
+	return e->slots_del != e->slots_add ||
+	       (e->ndel != e->nadd && g->first < e->at && g->last >= e->at);
 }
 
-/* The same of the group that changes, from @old on: its rules are where they will be. */
-static int change_slots(struct edit *x, const struct ir_group *old)
+/* What is each rule's own, where group @g has it now that it was @old; rules come to x->g. */
+static int move_slots(struct edit *x, const struct ir_group *old, const struct ir_group *g)
 {
-	const struct ir_group *g = x->g;
 	const struct cl_edit *e = x->e;
 	__u32 *slot = (void *)(x->im.p + g->slots), *was, n = old->last - old->first + 1;
 
-	if (!g->native)
+	if (!g->native && !g->enters)
 		return 0;
 	if (g->last - g->first >= g->room)
 		return -EAGAIN;
@@ -314,7 +320,7 @@ static int change_slots(struct edit *x, const struct ir_group *old)
 	for (__u32 i = 0; i < n; i++)
 		if (!goes(e, old->first + i))
 			slot[moved(e, old->first + i) - g->first] = moved_slot(e, was[i]);
-	for (__u32 i = 0; i < e->nadd; i++)
+	for (__u32 i = 0; g == x->g && i < e->nadd; i++)
 		if (e->add[i].action == IR_A_NATIVE)
 			slot[e->at + i - g->first] = e->add[i].arg;
 	free(was);
@@ -450,14 +456,17 @@ static int change(struct edit *x)
 
 	if (x->g)
 		ret = edit_room(x) ?: delete_rules(x, &k);
-	for (__u32 i = 0; !ret && e->slots_del != e->slots_add && i < x->out->ngroups; i++)
-		if (&x->out->groups[i] != x->g)
-			move_slots(x, &x->out->groups[i]);
-	for (__u32 i = 0; !ret && e->ndel != e->nadd && i < x->out->ngroups; i++)
-		move_group(x, &x->out->groups[i]);
+	for (__u32 i = 0; !ret && i < x->out->ngroups; i++) {
+		struct ir_group *g = &x->out->groups[i], was = *g;
+
+		if (e->ndel != e->nadd)
+			move_group(x, g);
+		if (g != x->g && slots_move(e, &was))
+			ret = move_slots(x, &was, g);
+	}
 	x->renumbered = true;
 	if (!ret && x->g)
-		ret = insert_rules(x, &k) ?: change_slots(x, &old);
+		ret = insert_rules(x, &k) ?: move_slots(x, &old, x->g);
 	free(k.at);
 	if (x->g)
 		edit_trim(x);

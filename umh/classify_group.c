@@ -46,8 +46,12 @@ static void acts(struct run *r, struct making *m)
 	memcpy(m->g->acts, r->acts.rec, r->acts.n * sizeof(*m->g->acts));
 	for (__u32 i = 0; i < r->acts.n; i++)
 		m->g->resumes |= m->g->acts[i].on;
-	for (__u32 i = 0; i < r->acts.n; i++)
-		m->g->native |= m->g->acts[i].action == IR_A_NATIVE;
+	for (__u32 i = 0; i < r->acts.n; i++) {
+		const struct cl_act *a = &m->g->acts[i];
+
+		m->g->native |= a->action == IR_A_NATIVE;
+		m->g->enters |= cl_enters(r->t, a);
+	}
 }
 
 static __u32 value_of(const struct run *r, const struct making *m, __u32 rule, bool hot)
@@ -168,19 +172,21 @@ static void indirect(struct run *r, struct making *m, struct cl_image *im)
 			at[r->rules[i].counter - g->first] = m->act[i];
 }
 
-/* Each rule's native slot is its own. */
-static void native_slots(struct run *r, struct ir_group *g, struct cl_image *im)
+/* What is each rule's own: its native slot, as which chain it calls a merged one. */
+static void own_slots(struct run *r, struct ir_group *g, struct cl_image *im)
 {
 	__u32 *at;
 
-	if (!g->native)
+	if (!g->native && !g->enters)
 		return;
 	g->room = cl_room(g->last - g->first + 1);
 	g->slots = cl_image_add(im, g->room * sizeof(*at));
 	at = (void *)(im->p + g->slots);
 	for (__u32 i = 0; i < r->n; i++)
-		if (r->member[i] && r->rules[i].action == IR_A_NATIVE)
-			at[r->rules[i].counter - g->first] = r->rules[i].arg;
+		if (r->member[i])
+			at[r->rules[i].counter - g->first] =
+				r->rules[i].action == IR_A_NATIVE ? r->rules[i].arg :
+								    r->rules[i].entry;
 }
 
 static int build_families(struct run *r, struct making *m, struct cl_image *im)
@@ -226,7 +232,7 @@ static int make_group(struct run *r, struct ir_group *g, struct cl_image *im)
 	ret = m.failed ? -E2BIG : build_families(r, &m, im);
 	if (!ret) {
 		indirect(r, &m, im);
-		native_slots(r, g, im);
+		own_slots(r, g, im);
 		qsort(g->families, g->nfamilies, sizeof(*g->families), by_first);
 		g->nconds = r->conds.set.n;
 		g->conds = ir_alloc(r->arena, g->nconds * sizeof(*g->conds));

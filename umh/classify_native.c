@@ -115,6 +115,7 @@ static __u8 pred_tests(const struct ir_pred *p)
 	case IR_P_RANDOM:
 	case IR_P_NATIVE:
 	case IR_P_FALSE:
+	case IR_P_CHAIN:
 		return 0;
 	default:
 		return CH_REST;

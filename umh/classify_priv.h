@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The parts of classification: classify.c (runs of rules, and the table in groups),
+ * classify_merge.c (chains that become one),
  * classify_rule.c (what a rule is), classify_native.c (what native slots do),
  * classify_run.c (which rules of a run become members), classify_group.c (their
  * group), classify_data.c (a family's tables), classify_edit.c, classify_keys.c
@@ -63,6 +64,18 @@ bool cl_parse(const struct ir_table *t, const struct ir_rule *r, int n, struct c
 /* Adds the condition that the guard @p of a rule is bad. */
 bool cl_parse_bad(struct cl_conds *cs, struct cl_parsed *out, const struct ir_pred *p);
 bool cl_is_guard(const struct ir_pred *p);
+
+/*
+ * classify_merge.c: @out = @in, with merged chains, if that is worth it; in
+ * @out's arena.  False if there are none.
+ */
+bool cl_merge(const struct ir_table *in, const struct cl_limits *limits, const bool *returns,
+	      const __u8 *changes, struct ir_table *out);
+/* Of a table in groups: nearly all rules of its merged chains are members. */
+bool cl_merged_well(const struct ir_table *t);
+/* Rule @r of @chain of the table, as what has its rules would have it. */
+struct ir_rule cl_of_chain(struct ir_arena *a, const struct ir_table *t, const struct ir_rule *r,
+			   __u32 chain);
 
 /* The image of the map's value. */
 struct cl_image {

@@ -25,6 +25,8 @@ int cl_width(const struct ir_table *t, enum cl_field f)
 		return 16;
 	case CL_SMAC:
 		return 48;
+	case CL_CHAIN:
+		return 32;
 	default:
 		return 128;
 	}
@@ -72,6 +74,7 @@ bool cl_pure(const struct ir_rule *r)
 		case IR_P_IFACE:
 		case IR_P_L4:
 		case IR_P_PORTS:
+		case IR_P_CHAIN:
 			break;
 		default:
 			return false;
@@ -186,6 +189,11 @@ static void key_of(const struct ir_table *t, const struct ir_pred *p, struct key
 		k->field = p->src ? CL_SPORT : CL_DPORT;
 		k->loose = p->nports > 1 || p->range[0][0] != p->range[0][1];
 		k->len = -1;
+		break;
+	case IR_P_CHAIN:
+		k->field = CL_CHAIN;
+		k->len = cl_width(t, CL_CHAIN);
+		k->lo = k->hi = p->value;
 		break;
 	}
 }

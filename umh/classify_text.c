@@ -12,6 +12,7 @@
 static const char *const field_name[CL_NFIELDS] = {
 	[CL_SADDR] = "saddr", [CL_DADDR] = "daddr", [CL_SPORT] = "sport", [CL_DPORT] = "dport",
 	[CL_SMAC] = "smac", [CL_IFACE] = "iface in", [CL_OFACE] = "iface out",
+	[CL_CHAIN] = "chain",
 };
 
 static void print_cond(FILE *out, const struct cl_cond *c)

@@ -156,12 +156,28 @@ static int chain_of(const struct xt_ruleset *rs, const struct xt_diff *d)
 	return -1;
 }
 
+/* The chain of an entry; they are in order. */
+static __u32 chain_at(const struct xt_ruleset *rs, __u32 counter)
+{
+	__u32 lo = 0, hi = rs->nchains;
+
+	while (hi - lo > 1) {
+		__u32 mid = lo + (hi - lo) / 2;
+
+		if (rs->chains[mid].first <= counter)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
 struct from {
 	struct gen *old;
 	struct alone rule;	/* the last that was asked for */
 };
 
-static const struct ir_rule *old_rule(void *arg, __u32 counter)
+static const struct ir_rule *old_rule(void *arg, __u32 counter, __u32 *chain)
 {
 	struct from *f = arg;
 	const struct gen *g = f->old;
@@ -174,6 +190,7 @@ static const struct ir_rule *old_rule(void *arg, __u32 counter)
 	if (!alone_decode(&f->rule, g, g->rs.blob + at, g->offsets[counter + 1] - at, 1,
 			  xt_blob_comefrom(g->rs.family, g->rs.blob, at)))
 		return NULL;
+	*chain = chain_at(&g->rs, counter);
 	return f->rule.rules;
 }
 

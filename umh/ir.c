@@ -183,6 +183,7 @@ bool ir_pred_early(const struct ir_pred *p)
 	case IR_P_LIMIT:
 	case IR_P_FALSE:
 	case IR_P_BEFORE:
+	case IR_P_CHAIN:
 		return true;
 	default:
 		return false;

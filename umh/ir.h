@@ -87,6 +87,7 @@ enum ir_pkind {
 	IR_P_NATIVE,	/* the kernel's own match, slot .index: never inverted, anything may come of it */
 	IR_P_FALSE,	/* never; what is before it in the rule has its effects (hotdrop, limit) */
 	IR_P_BEFORE,	/* group .index has no rule before counter .value; see classify.h */
+	IR_P_CHAIN,	/* merged chain .index was called as chain .value */
 	IR_NPKINDS
 };
 
@@ -152,18 +153,23 @@ enum ir_action_kind {
 	IR_NACTIONS
 };
 
+#define IR_ENTRY 0x80000000u	/* no native slot has such a number */
+
 struct ir_rule {
 	__u32 counter;		/* index of the entry in the blob */
 	__u16 npreds;
 	__u8 action;		/* enum ir_action_kind */
 	__u8 reserved;
 	__u32 arg;
+	__u32 entry;		/* of a call of a merged chain: as which; IR_ENTRY | chain */
 	struct ir_pred *preds;
 };
 
 struct ir_chain {
 	char name[32];
 	int hook;		/* -1: a user chain */
+	__u32 merged;		/* by classify(): the chain that has its rules; 0: itself */
+	__u32 merges;		/* by classify(): how many chains' rules it has; 0: its own */
 	__u32 nrules;
 	struct ir_rule *rules;	/* a base chain's last one is its policy */
 };

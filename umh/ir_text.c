@@ -256,6 +256,9 @@ static void print_pred(FILE *out, const struct ir_pred *p)
 	case IR_P_BEFORE:
 		fprintf(out, "before %u", p->index);
 		break;
+	case IR_P_CHAIN:
+		fprintf(out, "chain %u", p->value & ~IR_ENTRY);
+		break;
 	case IR_P_FALSE:
 	case IR_NPKINDS:
 		fputs("false", out);
@@ -319,22 +322,40 @@ static void print_tables(FILE *out, const struct ir_table *t)
 	}
 }
 
+static void print_groups(FILE *out, const struct ir_table *t, __u32 chain)
+{
+	for (__u32 j = 0; j < t->ngroups; j++)
+		if (t->groups[j].chain == chain)
+			classify_print(out, t, &t->groups[j], "  # ", true);
+}
+
+/* What is looked up of several chains at once. */
+static void print_merged(FILE *out, const struct ir_table *t, __u32 chain)
+{
+	fprintf(out, "# %u chains as one\n", t->chains[chain].merges);
+	print_groups(out, t, chain);
+}
+
 void ir_print(FILE *out, const struct ir_table *t)
 {
 	fprintf(out, "table %s %s\ncounters %u\n", t->family->name, t->table->name,
 		t->ncounters);
 	print_tables(out, t);
 	for (__u32 i = 0; i < t->nchains; i++) {
-		const struct ir_chain *c = t->plain ? &t->plain->chains[i] : &t->chains[i];
+		const struct ir_chain *c = &t->chains[i];
 
+		if (c->merges) {
+			print_merged(out, t, i);
+			continue;
+		}
+		if (t->plain)
+			c = &t->plain->chains[i];
 		fputs("chain ", out);
 		print_name(out, c->name);
 		if (c->hook >= 0)
 			fprintf(out, " hook %d", c->hook);
 		fputc('\n', out);
-		for (__u32 j = 0; j < t->ngroups; j++)
-			if (t->groups[j].chain == i)
-				classify_print(out, t, &t->groups[j], "  # ", true);
+		print_groups(out, t, i);
 		for (__u32 j = 0; j < c->nrules; j++) {
 			fputs("  ", out);
 			ir_print_rule(out, t, &c->rules[j]);

@@ -84,6 +84,37 @@ class Shape:
         return (f'-d {self.addr((self.bits,), 0.2)} -p tcp -m tcp --dport {self.port()} '
                 f'-j {c}')
 
+    def small(self, kind):
+        """One of many chains of a few rules each."""
+        c = f'{kind}{self.r.randrange(self.n // 8)}'
+        if c not in self.chains:
+            self.chains.append(c)
+        return c
+
+    def services(self):
+        test = self.r.choice((f'-s {self.addr(self.lens(), 0.3)}', f'-d {self.addr(self.lens(), 0.3)}',
+                              f'-d {self.addr((self.bits,), 0.5)} -p tcp -m tcp --dport {self.port()}'))
+        return f'{test} -{self.r.choice("jjjg")} {self.small("svc")}'
+
+    def body(self, chain):
+        """The rules of one that is jumped to."""
+        if self.name.split()[0] != 'services':
+            return [self.r.choice((
+                '-m comment --comment x', '-j RETURN', '-p tcp -m tcp --dport 443 -j DROP',
+                '-j ACCEPT', f'-s {self.addr((self.bits - 8,))} -j DROP'))]
+        out = []
+        for _ in range(self.r.randrange(4)):
+            x = self.r.random()
+            if x < 0.4 and chain.startswith('svc'):
+                out.append(f'{self.r.choice(("", "-p tcp"))} -{self.r.choice("jjg")} {self.small("ep")}')
+            else:
+                out.append(self.r.choice((
+                    '-m comment --comment x', '-p tcp -m tcp --dport 443 -j DROP', '-p udp',
+                    f'-s {self.addr(self.lens(), 0.4)} -j DROP', '-p icmp -j LOG',
+                    f'-s {self.addr(self.lens(), 0.4)} -j RETURN',
+                    f'-d {self.addr(self.lens(), 0.4)} -j ACCEPT')))
+        return out + self.r.choice(([], [], ['-j ACCEPT'], ['-p tcp -j DROP']))
+
     def mixed(self):
         x, r = self.r.random(), self.r
         if x < 0.25:
@@ -115,8 +146,8 @@ class Shape:
         share = {'INPUT': self.n // 2, 'FORWARD': self.n // 3}
         rules = [f'-A {c} {make()}' for c, k in share.items() for _ in range(k)]
         rules += [f'-A user {make()}' for _ in range(self.n // 6)] if not self.chains else []
-        for i, c in enumerate(self.chains):
-            rules.append(f'-A {c} {self.r.choice(("-m comment --comment x", "-j RETURN", "-p tcp -m tcp --dport 443 -j DROP", "-j ACCEPT", "-s " + self.addr((self.bits - 8,)) + " -j DROP"))}')
+        for c in self.chains:		# it may grow meanwhile
+            rules += [f'-A {c} {x}' for x in self.body(c)]
         head = ['*filter', ':INPUT ACCEPT [0:0]', ':FORWARD ACCEPT [0:0]', ':OUTPUT ACCEPT [0:0]',
                 ':user - [0:0]'] + [f':{c} - [0:0]' for c in self.chains]
         first = ['-A INPUT -j user', '-A FORWARD -g user']
@@ -127,7 +158,8 @@ class Shape:
 
 CASES = (('source', 50000, False), ('source 6', 3000, True), ('prefix', 20000, False),
          ('prefix 6', 3000, True), ('tuple', 10000, False), ('goes_on', 3000, False),
-         ('dispatch', 2000, False), ('mixed', 1000, False), ('mixed 6', 1000, True),
+         ('dispatch', 2000, False), ('services', 2000, False), ('services 6', 2000, True),
+         ('mixed', 1000, False), ('mixed 6', 1000, True),
          ('mixed large', 10000, False))
 
 

@@ -9,6 +9,7 @@
 #include "prng.h"
 
 #define CHAINS 5
+#define LAYER 8		/* small chains at one depth */
 
 static const char *pick(const char *const *words, int n)
 {
@@ -22,6 +23,7 @@ static const char *pick(const char *const *words, int n)
 struct shape {
 	bool v6;
 	int rules, nets;	/* so many first halves of addresses */
+	int chains, layer;	/* layer: so many at each depth, small ones; 0: at any */
 	bool src, dst, ports, ranges, lists, jumps, goes_on, rest, ifaces, states, macs;
 };
 
@@ -123,9 +125,11 @@ static void put_action(FILE *f, const struct shape *s, int chain)
 {
 	int x = prng(20);
 
-	if (s->jumps && x < 8 && chain + 1 < CHAINS)
+	int next = s->layer ? (chain + s->layer - 1) / s->layer * s->layer + 1 : chain + 1;
+
+	if (s->jumps && x < (s->layer && !chain ? 16 : 8) && next < s->chains)
 		fprintf(f, "-> %s %u\n", prng(4) ? "jump" : "goto",
-			chain + 1 + prng(CHAINS - chain - 1));
+			next + prng(s->chains - next));
 	else if (s->goes_on && x < 11)
 		fprintf(f, "-> %s\n", prng(3) ? "next" : "log 0");
 	else
@@ -139,16 +143,22 @@ static char *random_table(const struct shape *s, int *counters)
 	FILE *f = open_memstream(&text, &len);
 	int n = 0;
 
-	*counters = s->rules * CHAINS + 2 * CHAINS;
+	*counters = (s->rules + 6) * s->chains;
 	fprintf(f, "table %s %s\ncounters %d\nlog 0 level 4 flags 0x0 prefix \"x\"\n"
 		"nth 0 every 2 first 0\nnth 1 every 1 first 0\n", s->v6 ? "ip6" : "ip", "raw",
 		*counters);
-	for (int c = 0; c < CHAINS; c++) {
+	for (int c = 0; c < s->chains; c++) {
+		int rules = !c ? s->rules : s->layer ? (int)prng(5) : s->rules / 3;
+
 		fprintf(f, c ? "chain c%d\n" : "chain PREROUTING hook %d\n", c);
-		for (int i = 0; i < (c ? s->rules / 3 : s->rules); i++) {
+		for (int i = 0; i < rules; i++) {
+			bool all = s->layer && c && !prng(4);
+
 			fprintf(f, "%d: ", n++);
-			put_tests(f, s);
-			fseek(f, -1, SEEK_CUR);
+			if (!all) {
+				put_tests(f, s);
+				fseek(f, -1, SEEK_CUR);
+			}
 			put_action(f, s, c);
 		}
 		if (!c)
@@ -189,8 +199,13 @@ static void random_shape(struct shape *s)
 		.src = prng(4), .dst = prng(2), .ports = prng(3), .ranges = prng(3) == 0,
 		.lists = prng(3) == 0, .jumps = prng(2), .goes_on = prng(3) == 0,
 		.rest = prng(3) == 0, .ifaces = prng(4) == 0, .states = prng(3) == 0,
-		.macs = prng(5) == 0,
+		.macs = prng(5) == 0, .chains = CHAINS,
 	};
+	if (prng(4) == 0) {
+		s->layer = LAYER;
+		s->chains = 1 + 3 * LAYER;
+		s->jumps = true;
+	}
 	if (!s->src && !s->dst)
 		s->src = true;
 }

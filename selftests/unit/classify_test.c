@@ -189,14 +189,16 @@ static bool compare(const struct shape *s, const struct form *plain, const struc
  * Edits
  */
 
-static const struct ir_rule *rule_of(void *arg, __u32 counter)
+static const struct ir_rule *rule_of(void *arg, __u32 counter, __u32 *chain)
 {
 	const struct ir_table *t = arg;
 
 	for (__u32 c = 0; c < t->nchains; c++)
 		for (__u32 i = 0; i < t->chains[c].nrules; i++)
-			if (t->chains[c].rules[i].counter == counter)
+			if (t->chains[c].rules[i].counter == counter) {
+				*chain = c;
 				return &t->chains[c].rules[i];
+			}
 	return NULL;
 }
 
@@ -369,9 +371,9 @@ static bool random_edits(const struct shape *s, struct form *a, struct form *b, 
 	return ok;
 }
 
-static bool one_round(__u64 round, int drops[2], __u32 grouped[4])
+static bool one_round(__u64 round, int drops[2], __u32 grouped[5])
 {
-	struct cl_limits limits = { .family = 1 + prng(4), .group = 1 + prng(3) };
+	struct cl_limits limits = { .family = 1 + prng(4), .group = 1 + prng(3), .chains = prng(3) };
 	struct xt_err err = { 0 };
 	struct form a, b;
 	struct shape s;
@@ -395,6 +397,8 @@ static bool one_round(__u64 round, int drops[2], __u32 grouped[4])
 		grouped[0] += b.grouped.groups[i].nmembers;
 		grouped[1] += b.grouped.groups[i].nrest;
 	}
+	for (__u32 c = 0; c < b.grouped.nchains; c++)
+		grouped[4] += b.grouped.chains[c].merges;
 	if (!ok || verbose) {
 		tap_diag("round %llu: ip%s, %d rules", round, s.v6 ? "6" : "", s.rules);
 		show(&b);
@@ -412,7 +416,7 @@ static bool one_round(__u64 round, int drops[2], __u32 grouped[4])
 int main(int argc, char **argv)
 {
 	int rounds, drops[2] = { 0 }, bad = 0;
-	__u32 grouped[4] = { 0 };
+	__u32 grouped[5] = { 0 };
 	__u64 seed;
 
 	verbose = argc > 1 && !strcmp(argv[1], "-v");
@@ -437,5 +441,6 @@ int main(int argc, char **argv)
 	       grouped[1]);
 	tap_ok(grouped[2] > (__u32)rounds && grouped[3] * 20 > (__u32)rounds,
 	       "%u changes of rules in groups, %u of native slots", grouped[2], grouped[3]);
+	tap_ok(grouped[4] > (__u32)rounds, "%u chains were merged", grouped[4]);
 	return tap_done();
 }

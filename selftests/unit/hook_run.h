@@ -52,7 +52,7 @@ static bool load_how(struct run *r, const char *text, bool groups, bool old, boo
 	const struct compile_env env = {
 		.ring = -1, .self = -1, .l3off = HOOK_L3, .trace = trace,
 	};
-	const struct cl_limits few = { .family = 1, .group = 2 };
+	const struct cl_limits few = { .family = 1, .group = 2, .chains = 1 };
 	struct xt_err err = { 0 };
 
 	memset(r, 0, sizeof(*r));

@@ -338,7 +338,7 @@ static void make_natives(struct round *r, int table)
 static int load_module(struct round *r, int t, struct xt_err *err)
 {
 	const struct compile_env env = { .ring = -1, .self = -1, .l3off = HOOK_L3 };
-	const struct cl_limits few = { .family = 1, .group = 2 };
+	const struct cl_limits few = { .family = 1, .group = 2, .chains = 1 };
 	const struct ir_table *table = &r->module[t];
 	int fd;
 
