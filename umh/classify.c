@@ -273,9 +273,12 @@ int classify(const struct ir_table *in, const struct cl_limits *limits, struct i
 
 void classify_free_image(struct ir_table *t)
 {
-	if (t->image->fd >= 0)
+	if (t->image->fd >= 0) {
+		munmap(t->image->p, t->image->cap);
 		close(t->image->fd);
-	free(t->image->p);
+	} else {
+		free(t->image->p);
+	}
 	t->image->fd = -1;
 	t->image->p = NULL;
 }
@@ -294,29 +297,44 @@ size_t classify_size(const struct ir_table *t)
 	return t->image ? t->image->size : 0;
 }
 
-int classify_map(const struct ir_table *t, struct xt_err *err)
+int cl_image_map(struct cl_image *im)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, o, .map_flags = BPF_F_MMAPABLE);
+	int fd;
+
+	im->cap = im->cap ?: 8;
+	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "xtjit_lookup", 4, im->cap, 1, &o);
+	if (fd < 0)
+		return -errno;
+	im->p = mmap(NULL, im->cap, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (im->p == MAP_FAILED) {
+		int err = -errno;
+
+		im->p = NULL;
+		close(fd);
+		return err;
+	}
+	im->fd = fd;
+	return 0;
+}
+
+int classify_map(const struct ir_table *t, struct xt_err *err)
+{
 	struct cl_image *im = t->image;
-	void *p;
-	int fd, ret;
+	void *p = im->p;
+	int ret;
 
 	if (im->fd >= 0)
 		return im->fd;
-	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "xtjit_lookup", 4, im->size ?: 8, 1, &o);
-	if (fd < 0)
-		return xt_fail(err, -errno, "no map for %zu bytes of lookups: %s", im->size,
-			       strerror(errno));
-	p = mmap(NULL, im->size ?: 8, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (p == MAP_FAILED) {
-		ret = -errno;
-		close(fd);
-		return xt_fail(err, ret, "map of lookups: mmap: %s", strerror(-ret));
+	im->cap = im->size;
+	ret = cl_image_map(im);
+	if (ret) {
+		im->p = p;
+		return xt_fail(err, ret, "no map for %zu bytes of lookups: %s", im->size,
+			       strerror(-ret));
 	}
-	memcpy(p, im->p, im->size);
-	munmap(p, im->size ?: 8);
-	free(im->p);
-	im->p = NULL;
-	im->fd = fd;
-	return fd;
+	if (im->size)
+		memcpy(im->p, p, im->size);
+	free(p);
+	return im->fd;
 }

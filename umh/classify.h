@@ -202,11 +202,11 @@ struct cl_edit {
 };
 
 /*
- * Makes @out what @old is after the change, if all rules that go or come are
- * members of a group whose shape stays: then what is alike in both is not made
- * anew, but copied.  @out needs @old's memory, but its arena and image, and is
- * the caller's to classify_free(); out->plain is NULL.  0; -EAGAIN: it does not
- * fit; or another negative errno.
+ * Makes @out what @old, which has groups, is after the change.  What is alike in both is
+ * not made anew, but copied; rules that go or come are taken out of their group's
+ * tables or put in, or are tried by themselves.  @out needs @old's memory, but its
+ * arena and image, and is the caller's to classify_free(); out->plain is NULL.  0;
+ * -EAGAIN: it does not fit; or another negative errno.
  */
 int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir_table *out,
 		  struct xt_err *err);

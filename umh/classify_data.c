@@ -17,6 +17,8 @@ __u64 cl_image_add(struct cl_image *im, size_t size)
 {
 	size_t at = (im->size + 7) & ~(size_t)7;
 
+	if (at + size > im->cap && im->fd >= 0)
+		abort();		/* edit_more() was wrong */
 	if (at + size > im->cap) {
 		im->cap = (at + size) * 2;
 		im->p = realloc(im->p, im->cap);
@@ -106,7 +108,7 @@ void cl_items_add(const struct ir_table *t, const struct cl_family *f, struct cl
 
 __u32 cl_ref_hash(const struct cl_family *f, const __u64 *word, int len)
 {
-	__u64 h = (__u64)f->id << 8 | len;
+	__u64 h = ((__u64)f->id << 8 | len) * 0xd6e8feb86659fd93;
 
 	for (int i = 0; i < f->nwords; i++) {
 		h = (h ^ word[i]) * 0x9e3779b97f4a7c15;

@@ -38,13 +38,12 @@ static bool goes(const struct cl_edit *e, __u32 counter)
 }
 
 /*
- * The group in which the change is: no other rule that is emitted is among those
- * that go, nor lies between the group's code and the place of those that come.
+ * The group in which the change is: no rule that stays apart lies between the group's
+ * code and the place of those that go or come.
  */
 static __u32 find_group(const struct ir_table *t, const struct cl_edit *e)
 {
-	__u32 merged = t->chains[e->chain].merged;
-	const struct ir_chain *c = &t->chains[merged ?: e->chain];
+	const struct ir_chain *c = edit_chain(t, e->chain);
 	__u32 group = CL_NONE;
 	bool in = false;
 
@@ -52,12 +51,14 @@ static __u32 find_group(const struct ir_table *t, const struct cl_edit *e)
 		const struct ir_rule *r = &c->rules[i];
 
 		if (r->action == IR_A_LOOKUP) {
+			if (group != CL_NONE && t->groups[r->arg].first >= e->at + e->ndel)
+				return group;
 			group = r->arg;
 			in = true;
 		} else if (r->action == IR_A_DISPATCH) {
 			in = false;
 		} else if (goes(e, r->counter)) {
-			return CL_NONE;
+			continue;
 		} else if (r->counter < e->at) {
 			if (!in)
 				group = CL_NONE;
@@ -229,9 +230,16 @@ static int delete_rules(struct edit *x, struct keys *k)
 	int ret = 0;
 
 	for (__u32 i = 0; i < x->e->ndel && !ret; i++) {
-		const struct ir_rule *r = &x->e->del[i];
-		__u32 act = act_of(x->g, r), value = (x->e->at + i) << 8;
+		const struct ir_rule *r = &x->e->del[i], *apart;
+		__u32 act, value = (x->e->at + i) << 8;
 
+		apart = edit_apart(edit_chain(x->old, x->e->chain), x->e->at + i);
+		if (apart) {		/* it was not copied */
+			if (apart->npreds && apart->preds[0].kind == IR_P_BEFORE)
+				x->out->groups[apart->preds[0].index].nrest--;
+			continue;
+		}
+		act = x->tables ? act_of(x->g, r) : 0;
 		if (!act || !keys_of(x, r, x->e->chain, k))
 			return -EAGAIN;
 		for (__u32 n = 0; n < k->n && !ret; n++) {
@@ -250,11 +258,12 @@ static int insert_rules(struct edit *x, struct keys *k)
 
 	for (__u32 i = 0; i < x->e->nadd && !ret; i++) {
 		const struct ir_rule *r = &x->e->add[i];
-		__u32 act = act_of(x->g, r), counter = x->e->at + i;
+		__u32 act = x->tables ? act_of(x->g, r) : 0, counter = x->e->at + i;
 
-		if (!act || counter >= (1u << 24) - 1 ||
-		    !keys_of(x, r, x->e->chain, k))
-			return -EAGAIN;
+		if (!act || counter >= (1u << 24) - 1 || !keys_of(x, r, x->e->chain, k)) {
+			ret = edit_come_apart(x, r, counter);
+			continue;
+		}
 		for (__u32 n = 0; n < k->n && !ret; n++) {
 			bool hot = x->g->families[k->at[n].family].hot;
 
@@ -321,7 +330,7 @@ static int move_slots(struct edit *x, const struct ir_group *old, const struct i
 		if (!goes(e, old->first + i))
 			slot[moved(e, old->first + i) - g->first] = moved_slot(e, was[i]);
 	for (__u32 i = 0; g == x->g && i < e->nadd; i++)
-		if (e->add[i].action == IR_A_NATIVE)
+		if (e->add[i].action == IR_A_NATIVE && e->at + i >= g->first && e->at + i <= g->last)
 			slot[e->at + i - g->first] = e->add[i].arg;
 	free(was);
 	return 0;
@@ -374,23 +383,22 @@ static void copy_groups(struct edit *x)
 	}
 }
 
-static void copy_rule(struct edit *x, struct ir_rule *r)
+/* All of it: an edit before this may have made it, whose memory goes. */
+static void copy_rule(struct edit *x, struct ir_rule *r, const struct ir_rule *from)
 {
-	bool before = r->npreds && r->preds[0].kind == IR_P_BEFORE, native = false;
-
+	*r = *from;
 	r->counter = moved(x->e, r->counter);
 	if (r->action == IR_A_NATIVE)
 		r->arg = moved_slot(x->e, r->arg);
-	for (int i = 0; i < r->npreds; i++)
-		native |= r->preds[i].kind == IR_P_NATIVE;
-	if (!before && !native)
-		return;
 	r->preds = copy(x->out->arena, r->preds, r->npreds, sizeof(*r->preds));
-	if (before)
-		r->preds[0].value = r->counter;
-	for (int i = 0; i < r->npreds; i++)
-		if (r->preds[i].kind == IR_P_NATIVE)
-			r->preds[i].index = moved_slot(x->e, r->preds[i].index);
+	for (int i = 0; i < r->npreds; i++) {
+		struct ir_pred *p = &r->preds[i];
+
+		if (p->kind == IR_P_BEFORE)
+			p->value = r->counter;
+		else if (p->kind == IR_P_NATIVE)
+			p->index = moved_slot(x->e, p->index);
+	}
 }
 
 static void copy_chains(struct edit *x)
@@ -400,44 +408,30 @@ static void copy_chains(struct edit *x)
 	t->chains = copy(t->arena, x->old->chains, t->nchains, sizeof(*t->chains));
 	for (__u32 i = 0; i < t->nchains; i++) {
 		struct ir_chain *c = &t->chains[i];
+		__u32 n = 0;
 
 		c->rules = copy(t->arena, c->rules, c->nrules, sizeof(*c->rules));
 		for (__u32 k = 0; k < c->nrules; k++)
-			copy_rule(x, &c->rules[k]);
+			if (!goes(x->e, c->rules[k].counter) || is_own(&c->rules[k]))
+				copy_rule(x, &c->rules[n++], &c->rules[k]);
+		c->nrules = n;
 	}
 }
 
-static const __u8 *old_image(const struct cl_image *im)
-{
-	void *p;
-
-	if (im->fd < 0)
-		return im->p;
-	p = mmap(NULL, im->size, PROT_READ, MAP_SHARED, im->fd, 0);
-	return p == MAP_FAILED ? NULL : p;
-}
-
-/* In memory as it was; classify_map() makes the map of it. */
+/* In the map that is to be, with room for what edit_room() adds. */
 static int copy_image(struct edit *x)
 {
 	const struct cl_image *from = x->old->image;
-	const __u8 *p;
+	int ret;
 
 	x->im = (struct cl_image){
-		.size = from->size, .cap = from->size, .planned = from->planned, .fd = -1,
+		.size = from->size, .cap = from->size + edit_more(x), .planned = from->planned,
+		.apart = from->apart, .fd = -1,
 	};
-	x->im.p = malloc(from->size + 1);
-	if (!x->im.p)
-		return -ENOMEM;
-	if (!from->size)
-		return 0;
-	p = old_image(from);
-	if (!p)
-		return -errno;
-	memcpy(x->im.p, p, from->size);
-	if (from->fd >= 0)
-		munmap((void *)p, from->size);
-	return 0;
+	ret = cl_image_map(&x->im);
+	if (!ret && from->size)
+		memcpy(x->im.p, from->p, from->size);
+	return ret;
 }
 
 static int by_first(const void *a, const void *b)
@@ -454,8 +448,9 @@ static int change(struct edit *x)
 	struct keys k = { 0 };
 	int ret = 0;
 
-	if (x->g)
-		ret = edit_room(x) ?: delete_rules(x, &k);
+	if (x->tables)
+		ret = edit_room(x);
+	ret = ret ?: delete_rules(x, &k);
 	for (__u32 i = 0; !ret && i < x->out->ngroups; i++) {
 		struct ir_group *g = &x->out->groups[i], was = *g;
 
@@ -465,10 +460,11 @@ static int change(struct edit *x)
 			ret = move_slots(x, &was, g);
 	}
 	x->renumbered = true;
+	ret = ret ?: insert_rules(x, &k);
 	if (!ret && x->g)
-		ret = insert_rules(x, &k) ?: move_slots(x, &old, x->g);
+		ret = move_slots(x, &old, x->g);
 	free(k.at);
-	if (x->g)
+	if (x->tables)
 		edit_trim(x);
 	if (!ret && x->g)
 		qsort(x->g->families, x->g->nfamilies, sizeof(*x->g->families), by_first);
@@ -488,7 +484,7 @@ int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir
 	__u32 group = none ? CL_NONE : find_group(old, e);
 	int ret;
 
-	if (!none && (group == CL_NONE || !changes_well(&old->groups[group])))
+	if (!old->ngroups)
 		return -EAGAIN;
 	*out = *old;
 	out->ncounters = old->ncounters - e->ndel + e->nadd;
@@ -498,11 +494,13 @@ int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir
 	out->image->fd = -1;
 	copy_groups(&x);
 	copy_chains(&x);
-	ret = copy_image(&x);
-	if (!none) {
+	if (group != CL_NONE) {
 		x.g = &out->groups[group];
-		conds_of(&x);
+		x.tables = changes_well(x.g);
 	}
+	ret = copy_image(&x);
+	if (x.tables)
+		conds_of(&x);
 	if (!ret)
 		ret = change(&x);
 	*out->image = x.im;

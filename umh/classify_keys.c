@@ -34,6 +34,18 @@ static void mask_words(const struct edit *x, const struct cl_family *f, int leve
  * What an entry has
  */
 
+static __u32 room_for(const struct edit *x)
+{
+	return 64 * (x->e->nadd + x->e->ndel) + 256;
+}
+
+size_t edit_more(const struct edit *x)
+{
+	if (!x->tables || !x->g->nnodes)
+		return 0;
+	return (x->g->nnodes + room_for(x)) * sizeof(__u32[2]) + 8;
+}
+
 int edit_room(struct edit *x)
 {
 	struct ir_group *g = x->g;
@@ -45,7 +57,7 @@ int edit_room(struct edit *x)
 	/* what was left behind by earlier changes is too much */
 	if (x->im.size > 2 * x->old->image->planned + (1 << 16))
 		return -EAGAIN;
-	x->room = 64 * (x->e->nadd + x->e->ndel) + 256;
+	x->room = room_for(x);
 	more = x->room * sizeof(__u32[2]);
 	if (g->nodes + bytes == x->im.size) {
 		cl_image_add(&x->im, more);

@@ -5,7 +5,8 @@
  * classify_rule.c (what a rule is), classify_native.c (what native slots do),
  * classify_run.c (which rules of a run become members), classify_group.c (their
  * group), classify_data.c (a family's tables), classify_edit.c, classify_keys.c
- * and classify_slot.c (changes), classify_text.c (groups, for people).
+ * classify_apart.c and
+ * classify_slot.c (changes), classify_text.c (groups, for people).
  */
 #ifndef XTJIT_CLASSIFY_PRIV_H
 #define XTJIT_CLASSIFY_PRIV_H
@@ -82,10 +83,13 @@ struct cl_image {
 	__u8 *p;
 	size_t size, cap;
 	size_t planned;		/* size when it was made as a whole */
-	int fd;			/* -1: not yet */
+	__u32 apart;		/* rules that came since, and are in no group's tables */
+	int fd;			/* -1: not yet; else p is the map's memory, of cap bytes */
 };
 /* Room for @size bytes, zeroed; its offset. */
 __u64 cl_image_add(struct cl_image *im, size_t size);
+/* Makes the map, of im->cap bytes, and its memory im->p. 0 or a negative errno. */
+int cl_image_map(struct cl_image *im);
 
 /* Keys of a family, as they come. */
 struct cl_items {

@@ -339,16 +339,6 @@ void *gen_make_blob(struct gen *g, __u32 size, struct xt_err *err)
 	return g->blob.p + GEN_ENTRIES;
 }
 
-/* What the module takes, it writes to. */
-static int freeze_blob(struct gen *g)
-{
-	int ret = helper.backend->native ? 0 : pmem_freeze(&g->blob);
-
-	if (g->edited)
-		g->rs.blob = g->blob.p ? g->blob.p + GEN_ENTRIES : NULL;
-	return g->blob.p ? 0 : ret;
-}
-
 static int pin_blob(struct gen *g, struct xt_err *err)
 {
 	void *entries;
@@ -361,7 +351,7 @@ static int pin_blob(struct gen *g, struct xt_err *err)
 		memcpy(entries, g->rs.blob, g->rs.size);
 	}
 	fill_head(g, g->blob.p);
-	ret = state_pin(g->blob.fd, g->dir, "blob") ?: freeze_blob(g);
+	ret = state_pin(g->blob.fd, g->dir, "blob");
 	if (ret)
 		xt_fail(err, ret, "pin of the blob: %s", strerror(-ret));
 	return ret;

@@ -255,6 +255,17 @@ static int edit_slots(struct gen *g, const struct gen *old, const struct xt_diff
 	return 0;
 }
 
+/* Connection tracking was off, and is to come. */
+static bool first_to_need(const struct gen *old, const struct alone *add)
+{
+	struct ir_needs needs;
+
+	if (!add->there || old->needs.conntrack)
+		return false;
+	ir_needs(&add->ir, &needs);
+	return needs.conntrack;
+}
+
 /* g->grouped, from @old's. 0 or a negative errno. */
 static int edit_groups(struct gen *g, struct gen *old, const struct xt_diff *d, const void *entries,
 		       struct xt_err *err)
@@ -282,8 +293,8 @@ static int edit_groups(struct gen *g, struct gen *old, const struct xt_diff *d, 
 		e.del = del.rules;
 		e.add = add.rules;
 		ir_needs(&del.ir, &needs);
-		/* perhaps the last that needs it */
-		if (!del.there || !needs.conntrack)
+		/* perhaps the last that needs it, or the first */
+		if ((!del.there || !needs.conntrack) && !first_to_need(old, &add))
 			ret = edit_slots(g, old, d, &e, &add, hooks) ?:
 			      classify_edit(&old->grouped, &e, &g->grouped, err);
 	}

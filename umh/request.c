@@ -225,9 +225,10 @@ static int check_header(struct conn *c)
 		return xt_fail(&call->err, -ENOMEM, "%llu bytes are too many", r->len);
 	if (!is_netns(call->netns))
 		return xt_fail(&call->err, -EBADF, "no network namespace came with the request");
-	call->payload = calloc(1, r->len + 8);
+	call->payload = malloc(r->len + 8);
 	if (!call->payload)
 		return xt_fail(&call->err, -ENOMEM, "out of memory");
+	memset(call->payload + r->len, 0, 8);
 	return 0;
 }
 

@@ -175,6 +175,15 @@ int state_get(const char *dir, const char *name)
 	return bpf_obj_get(path);
 }
 
+int state_get_to_read(const char *dir, const char *name)
+{
+	LIBBPF_OPTS(bpf_obj_get_opts, opts, .file_flags = BPF_F_RDONLY);
+	char path[PIN_DIR_MAX];
+
+	state_path(path, dir, "%s", name);
+	return bpf_obj_get_opts(path, &opts);
+}
+
 static int map_bytes(int fd, size_t *len)
 {
 	struct bpf_map_info info = {};
@@ -198,8 +207,6 @@ static int map_memory(struct pmem *m, int fd)
 	if (ret)
 		return ret;
 	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (p == MAP_FAILED && errno == EPERM)
-		p = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	m->p = p;
@@ -244,17 +251,6 @@ int pmem_open(struct pmem *m, const char *dir, const char *name, size_t min)
 	if (ret)
 		pmem_close(m);
 	return ret;
-}
-
-int pmem_freeze(struct pmem *m)
-{
-	int ret, err;
-
-	munmap(m->p, m->len);
-	m->p = NULL;
-	err = bpf_map_freeze(m->fd);
-	ret = map_memory(m, m->fd);
-	return ret ?: err;
 }
 
 int pmem_map(struct pmem *m, int fd)

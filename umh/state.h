@@ -55,6 +55,8 @@ int state_pin(int fd, const char *dir, const char *name);
 void state_unpin(const char *dir, const char *name);
 /* An fd, or a negative errno. */
 int state_get(const char *dir, const char *name);
+/* The same of a map, which cannot be written to by it. */
+int state_get_to_read(const char *dir, const char *name);
 
 /*
  * Memory that can be pinned: an array map, mmap()ed.  Up to 4096 bytes it has
@@ -70,10 +72,8 @@ struct pmem {
 
 /* Zeroed memory of @len bytes. */
 int pmem_create(struct pmem *m, const char *name, size_t len, struct xt_err *err);
-/* Maps what DIR/NAME pins, of at least @min bytes; for reading only if it is frozen. */
+/* Maps what DIR/NAME pins, of at least @min bytes. */
 int pmem_open(struct pmem *m, const char *dir, const char *name, size_t min);
-/* From now on nobody can write to it; m->p may be elsewhere. 0 or a negative errno, and then as it was. */
-int pmem_freeze(struct pmem *m);
 /* Maps a map whose fd stays the caller's (m->fd is -1). */
 int pmem_map(struct pmem *m, int fd);
 void pmem_close(struct pmem *m);

@@ -208,7 +208,7 @@ int table_get_entries(struct table *t, struct call *c)
 	return 0;
 }
 
-/* Nobody writes to what is pinned of a ruleset, once it is frozen: who asks may read it there. */
+/* Who asks reads it where it is pinned. */
 int table_entries(struct table *t, struct call *c)
 {
 	const struct ipt_get_entries *get = c->payload;
@@ -218,9 +218,9 @@ int table_entries(struct table *t, struct call *c)
 		return -EAGAIN;
 	if (!g->decoded || g->blob.fd < 0)
 		return -EOPNOTSUPP;
-	c->out_fd = fcntl(g->blob.fd, F_DUPFD_CLOEXEC, 0);
+	c->out_fd = state_get_to_read(g->dir, "blob");
 	if (c->out_fd < 0)
-		return -errno;
+		return c->out_fd;
 	return table_reply_counters(c, g);
 }
 

@@ -30,6 +30,7 @@ struct form {
 	int exact, early;
 	__u64 *counters, *before;
 	size_t size;
+	bool edited;
 };
 
 static void make_native(struct ir_table *t)
@@ -343,6 +344,9 @@ static bool one_edit(const struct shape *s, struct form *a, struct form *b, __u3
 			 e.ndel, e.nadd);
 	edits[0]++;
 	edits[1] += numbered.slots_add + numbered.slots_del > 0;
+	y.edited = true;
+	if (b->edited)		/* what comes after does not need it */
+		classify_free(&b->grouped);
 	olds[0] = *a;
 	olds[1] = *b;
 	*a = x;
