@@ -96,6 +96,46 @@ static void find_depths(struct merging *m)
 	free(ncalls);
 }
 
+/* How the rule draws lots; NULL: it does not. */
+static const struct ir_pred *draw_of(const struct ir_rule *r)
+{
+	for (int i = 0; i < r->npreds; i++)
+		if (r->preds[i].kind == IR_P_RANDOM)
+			return &r->preds[i];
+	return NULL;
+}
+
+/*
+ * Members of a group that have a condition share its outcome, and each rule of a
+ * chain draws for itself: no two of them may have the same odds.
+ */
+static bool draws_alone(const struct ir_chain *c, __u32 rule)
+{
+	const struct ir_pred *p = draw_of(&c->rules[rule]), *other;
+
+	for (__u32 i = 0; p && i < rule; i++) {
+		other = draw_of(&c->rules[i]);
+		if (other && other->value == p->value)
+			return false;
+	}
+	return true;
+}
+
+/* As one of a merged chain's, it can be a member. */
+static bool pure(const struct ir_rule *r)
+{
+	const struct ir_pred *p = draw_of(r);
+	struct ir_rule part = { .npreds = p ? p - r->preds : r->npreds, .preds = r->preds };
+
+	if (part.npreds && !cl_pure(&part))
+		return false;
+	if (!p)
+		return true;
+	part.preds = r->preds + part.npreds + 1;
+	part.npreds = r->npreds - part.npreds - 1;
+	return !part.npreds || cl_pure(&part);
+}
+
 static bool may_merge(const struct merging *m, __u32 chain)
 {
 	const struct ir_chain *c = &m->in->chains[chain];
@@ -105,7 +145,7 @@ static bool may_merge(const struct merging *m, __u32 chain)
 	for (__u32 i = 0; i < c->nrules; i++) {
 		const struct ir_rule *r = &c->rules[i];
 
-		if (r->action == IR_A_DEFER || (r->npreds && !cl_pure(r)) ||
+		if (r->action == IR_A_DEFER || !pure(r) || !draws_alone(c, i) ||
 		    (i && r->counter <= c->rules[i - 1].counter))
 			return false;
 	}

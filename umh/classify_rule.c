@@ -76,6 +76,10 @@ bool cl_pure(const struct ir_rule *r)
 		case IR_P_PORTS:
 		case IR_P_CHAIN:
 			break;
+		case IR_P_RANDOM:
+			if (r->preds[0].kind != IR_P_CHAIN)
+				return false;	/* cl_merge() has seen to it */
+			break;
 		default:
 			return false;
 		}

@@ -115,6 +115,8 @@ static void put_tests(FILE *f, const struct shape *s)
 		put_proto(f, s);
 	if (s->states && prng(6) == 0)
 		fprintf(f, "%sctstate & 0x%x; ", PICK("", "! "), 1 << prng(4));
+	if (s->layer && prng(8) == 0)		/* what is certain */
+		fprintf(f, "random 0x%x; ", prng(3) ? 0x80000000 + (__u32)prng(5) : 0);
 	if (prng(20) == 0)
 		fputs(PICK("ttl == 64; ", "! ttl == 9; ", "mark == 0; ", "mark == 7; "), f);
 	if (s->rest && prng(15) == 0)

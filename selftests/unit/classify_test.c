@@ -417,6 +417,37 @@ static bool one_round(__u64 round, int drops[2], __u32 grouped[5])
 	return ok;
 }
 
+/* A third, half of the rest, and the rest of the packets go to a chain each, by lots. */
+static bool shares(void)
+{
+	static const char text[] =
+		"table ip raw\ncounters 8\nchain PREROUTING hook 0\n0: -> jump 1\n1: -> accept\n"
+		"chain service\n2: random 0x2aaaaaab -> jump 2\n3: random 0x40000000 -> jump 3\n"
+		"4: -> jump 4\nchain a\n5: -> drop\nchain b\n6: -> drop\nchain c\n7: -> drop\n";
+	const struct cl_limits limits = { .family = 1, .group = 1, .chains = 1 };
+	char words[] = "tcp";
+	struct xt_err err = { 0 };
+	struct packet p;
+	struct form f;
+	int none = 0;
+	bool ok;
+
+	module = !net.nf;
+	ok = form_load(&f, text, true, &limits, &err) && packet_build(&p, false, words);
+	if (!ok)
+		tap_diag("shares: %s", err.text);
+	ok = ok && f.grouped.nchains == f.ir.nchains + 2;	/* merged at two depths */
+	for (int i = 0; ok && i < 6000; i++)
+		send_to(&f, false, false, &p, &none);
+	for (int i = 5; ok && i < 8; i++) {
+		ok = sum_of(&f, i, 0) > 1800 && sum_of(&f, i, 0) < 2200;	/* 5.5 sigma */
+		if (!ok)
+			tap_diag("shares: counter %d is %llu", i, sum_of(&f, i, 0));
+	}
+	form_free(&f);
+	return ok;
+}
+
 int main(int argc, char **argv)
 {
 	int rounds, drops[2] = { 0 }, bad = 0;
@@ -445,6 +476,7 @@ int main(int argc, char **argv)
 	       grouped[1]);
 	tap_ok(grouped[2] > (__u32)rounds && grouped[3] * 20 > (__u32)rounds,
 	       "%u changes of rules in groups, %u of native slots", grouped[2], grouped[3]);
+	tap_ok(shares(), "lots are drawn for each rule of a merged chain");
 	tap_ok(grouped[4] > (__u32)rounds, "%u chains were merged", grouped[4]);
 	return tap_done();
 }
