@@ -64,6 +64,7 @@ enum cg_slot {
 	SLOT_CTDONE,		/* early: conntrack was asked, and has no entry */
 	SLOT_ICMPERR,
 	SLOT_BEST,		/* of a group, until its dispatch */
+	SLOT_LIST,		/* in a lookup: what is left of a long list, from and to, 4 bytes each */
 	SLOT_CTX,		/* early: the context's address, as a number; the device's index */
 	SLOT_SELF,		/* 1, 2: sent by the helper itself: enum self_kind, 0: no */
 	CG_NSLOTS

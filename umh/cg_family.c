@@ -139,6 +139,17 @@ static void probe(struct lookup *l, const struct cl_family *f, const struct cl_t
 	ld(e, U32, R3, R0, f->slot_size - 4);
 }
 
+/* r0 = the node of index r3, which is one: else to @none. */
+static void node(struct lookup *l, __u32 none)
+{
+	struct emit *e = &l->g->e;
+
+	jmpi32(e, BPF_JGE, R3, l->gr->nnodes, none);
+	alui(e, BPF_LSH, R3, 3);
+	ldmapvalue(e, R0, l->map, l->gr->nodes);
+	alu(e, BPF_ADD, R0, R3);
+}
+
 /* r3: a list -> its first value from r1 on, or to @none. */
 static void from_list(struct lookup *l, const struct cl_family *f, __u32 none)
 {
@@ -148,10 +159,7 @@ static void from_list(struct lookup *l, const struct cl_family *f, __u32 none)
 	for (int i = 0; i < f->depth; i++) {
 		bool last = i == f->depth - 1;
 
-		jmpi32(e, BPF_JGE, R3, l->gr->nnodes, none);
-		alui(e, BPF_LSH, R3, 3);
-		ldmapvalue(e, R0, l->map, l->gr->nodes);
-		alu(e, BPF_ADD, R0, R3);
+		node(l, none);
 		ld(e, U32, R3, R0, 0);
 		if (last) {
 			jmp32(e, BPF_JLT, R3, R1, none);
@@ -161,6 +169,44 @@ static void from_list(struct lookup *l, const struct cl_family *f, __u32 none)
 		}
 	}
 	place(e, got);
+}
+
+/*
+ * The same by halves, where r3 is a node { CL_NONE, n } with n values behind it.  What is
+ * left of them is kept in memory, of which the verifier does not follow each outcome.
+ */
+static void from_array(struct lookup *l, const struct cl_family *f, __u32 none)
+{
+	short at = l->g->slot[SLOT_LIST], end = at + 4;
+	struct emit *e = &l->g->e;
+
+	mov(e, R2, R3);
+	alui32(e, BPF_ADD, R2, 1);
+	st(e, U32, R6, at, R2);
+	node(l, none);
+	ld(e, U32, R3, R0, 4);
+	alu(e, BPF_ADD, R3, R2);
+	st(e, U32, R6, end, R3);
+	for (__u32 step = 1u << (cl_halves(f->depth) - 1); step; step /= 2) {
+		__u32 next = new_label(e);
+
+		ld(e, U32, R3, R6, at);
+		alui32(e, BPF_ADD, R3, step);
+		mov(e, R2, R3);
+		ld(e, U32, R4, R6, end);
+		jmp32(e, BPF_JGT, R3, R4, next);
+		alui32(e, BPF_SUB, R3, 1);
+		node(l, next);
+		ld(e, U32, R3, R0, 0);
+		jmp32(e, BPF_JGE, R3, R1, next);
+		st(e, U32, R6, at, R2);
+		place(e, next);
+	}
+	ld(e, U32, R3, R6, at);
+	ld(e, U32, R4, R6, end);
+	jmp32(e, BPF_JGE, R3, R4, none);
+	node(l, none);
+	ld(e, U32, R3, R0, 0);
 }
 
 static enum told family_told(const struct lookup *l, const struct cl_family *f)
@@ -204,7 +250,9 @@ static void probe_best(struct lookup *l, const struct cl_family *f, const struct
 	probe(l, f, tab, miss);
 	if (l->gr->resumes)
 		ld(e, U32, R1, R6, l->from);
-	if (f->depth)
+	if (f->deep)
+		from_array(l, f, none);
+	else if (f->depth)
 		from_list(l, f, none);
 	else if (l->gr->resumes)
 		jmp32(e, BPF_JLT, R3, R1, none);

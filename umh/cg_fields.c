@@ -120,6 +120,8 @@ static void want_group(struct cg *g, const struct ir_group *gr)
 	for (__u32 i = 0; i < gr->nfamilies; i++) {
 		const struct cl_family *f = &gr->families[i];
 
+		if (f->deep)
+			want(&g->slot[SLOT_LIST]);
 		for (int k = 0; k < f->nconds; k++)
 			want_pred(g, &gr->conds[f->conds[k]].p);
 		for (int k = 0; k < f->nparts; k++)

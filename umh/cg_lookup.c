@@ -31,13 +31,18 @@ void cg_lookup_init(struct lookup *l, struct cg *g, const struct cg_table *t,
 	l->from = l->best + 4;
 }
 
+static __u32 list_cost(const struct cl_family *f)
+{
+	return f->deep ? 4 + 3 * cl_halves(f->depth) : 3 * CL_DEPTH;
+}
+
 __u32 cg_lookup_cost(const struct ir_group *g)
 {
 	__u32 n = 20;
 
 	for (__u32 i = 0; i < g->nfamilies; i++)
 		n += g->families[i].nconds * 4 + 4 +
-		     g->families[i].ntables * (4 + g->families[i].nwords + 3 * CL_DEPTH);
+		     g->families[i].ntables * (4 + g->families[i].nwords + list_cost(&g->families[i]));
 	return n;
 }
 
@@ -51,7 +56,8 @@ __u32 cg_group_size(const struct ir_group *g, bool lookup)
 		const struct cl_family *f = &g->families[i];
 
 		n += 20 + f->nconds * 50 +
-		     f->ntables * (50 + f->nparts * 8 + f->nwords * 10 + f->depth * 10);
+		     f->ntables * (50 + f->nparts * 8 + f->nwords * 10 +
+				   (f->deep ? 25 + 17 * cl_halves(f->depth) : f->depth * 10));
 	}
 	return n;
 }

@@ -11,11 +11,13 @@
 
 #include "classify_run.h"
 
-const struct cl_limits cl_limits_default = { .family = 6, .group = 10, .chains = 64 };
+const struct cl_limits cl_limits_default = {
+	.family = 6, .group = 10, .chains = 64, .deep = 32,
+};
 
 const struct cl_limits *cl_limits(void)
 {
-	static struct cl_limits own;
+	static struct cl_limits own = { .deep = 32 };
 	const char *text = getenv("XTJIT_CLASSIFY");
 
 	if (!text || !*text)

@@ -61,7 +61,7 @@
 
 #define CL_NONE		0xffffffffu	/* of values: no rule; of nodes: the end */
 #define CL_CONDS	12		/* conditions of one rule */
-#define CL_DEPTH	8		/* rules that go on, in one entry */
+#define CL_DEPTH	8		/* rules that go on, in one entry: tried in turn */
 #define CL_FAMILIES	48		/* in one group, without companions */
 
 enum cl_field {
@@ -111,6 +111,7 @@ struct cl_family {
 	__u8 slot_size;
 	bool hot;		/* companions */
 	int depth;		/* entries are lists of up to so many; 0: values */
+	bool deep;		/* more than CL_DEPTH: an entry is a node { CL_NONE, n }, and n behind it */
 	__u32 first;		/* smallest value; nwords 0: the only one */
 	__u32 nrules, nmarkers;
 	int ntables, root;
@@ -134,6 +135,12 @@ struct cl_act {
 struct cl_ref {
 	__u32 hash, value;
 };
+
+/* Steps to find a value by halves in a list of up to @n. */
+static inline int cl_halves(int n)
+{
+	return 32 - __builtin_clz(n);
+}
 
 #define CL_HOTDROP	0	/* in every list of acts */
 #define CL_INDIRECT	255	/* act of a value: look it up by the counter */
@@ -170,6 +177,7 @@ static inline bool cl_enters(const struct ir_table *t, const struct cl_act *a)
 struct cl_limits {
 	__u32 family, group;
 	__u32 chains;		/* that are merged into one; 0: none are */
+	__u32 deep;		/* that part of a group's members, 1 / deep, in a long list; 0: none */
 };
 extern const struct cl_limits cl_limits_default;
 /* Those, or what $XTJIT_CLASSIFY says: "off", or a number for all, for tests. */

@@ -12,6 +12,7 @@
 
 #define SEEDS 64	/* attempts at a perfect hash */
 #define SPARSE 2	/* log2 of possible keys to those that are there */
+#define NODES (1 << 22)	/* of all lists of a group */
 
 __u64 cl_image_add(struct cl_image *im, size_t size)
 {
@@ -360,7 +361,7 @@ static __u32 parent_list(struct work *w, const struct entry *e)
 static void inherit(struct work *w)
 {
 	for (int level = 1; level < w->f->ntables; level++)
-		for (__u32 i = 0; i < w->n; i++)
+		for (__u32 i = 0; i < w->n && w->l->n <= NODES; i++)
 			if (w->e[i].level == level)
 				w->e[i].list = merge(w, w->e[i].list, parent_list(w, &w->e[i]));
 }
@@ -378,6 +379,34 @@ static int depth(const struct work *w)
 			most = n;
 	}
 	return most;
+}
+
+/* Long lists as arrays; entries that have the same one still do. */
+static int deepen(struct work *w)
+{
+	__u32 n = w->l->n, *array = calloc(n + 1, sizeof(*array));
+	int ret = 0;
+
+	if (!array)
+		abort();
+	for (__u32 i = 0; i < w->n && !ret; i++) {
+		__u32 list = w->e[i].list, size = 0;
+
+		if (list == CL_NONE)
+			continue;
+		if (!array[list]) {
+			__u32 head = new_node(w->l, CL_NONE);
+
+			for (__u32 k = list; k != CL_NONE; k = w->l->node[k][1], size++)
+				new_node(w->l, w->l->node[k][0]);
+			w->l->node[head][1] = size;
+			array[list] = head;		/* not 0: the list itself is before it */
+			ret = w->l->n > NODES ? -E2BIG : 0;
+		}
+		w->e[i].list = array[list];
+	}
+	free(array);
+	return ret;
 }
 
 /* Lists of one are values. */
@@ -480,8 +509,11 @@ int cl_family_build(const struct ir_table *t, struct ir_arena *a, struct cl_fami
 		inherit(&w);
 	}
 	f->depth = depth(&w);
-	if (f->depth > CL_DEPTH)
+	f->deep = f->depth > CL_DEPTH;
+	if ((f->deep && (__u32)f->depth > l->most) || l->n > NODES)
 		ret = -E2BIG;
+	else if (f->deep)
+		ret = deepen(&w);
 	if (l->goes_on && f->depth <= 1) {
 		flatten(&w);
 		f->depth = 0;

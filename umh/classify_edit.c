@@ -234,8 +234,10 @@ static int delete_rules(struct edit *x, struct keys *k)
 		__u32 act, value = (x->e->at + i) << 8;
 
 		apart = edit_apart(edit_chain(x->old, x->e->chain), x->e->at + i);
-		if (apart) {		/* it was not copied */
-			if (apart->npreds && apart->preds[0].kind == IR_P_BEFORE)
+		if (apart && !apart->npreds)
+			return -EAGAIN;		/* the chain may return without it */
+		if (apart) {			/* it was not copied */
+			if (apart->preds[0].kind == IR_P_BEFORE)
 				x->out->groups[apart->preds[0].index].nrest--;
 			continue;
 		}

@@ -193,8 +193,11 @@ static int build_families(struct run *r, struct making *m, struct cl_image *im)
 {
 	struct cl_lists l = { .goes_on = m->g->resumes ? goes_on : NULL, .arg = m };
 	struct ir_group *g = m->g;
+	__u32 deep = r->limits->deep;
 	int ret = 0;
 
+	/* each costs a lookup of its own, where a walk of all rules costs one test for each */
+	l.most = deep ? g->nmembers / deep : 0;
 	for (__u32 s = 0; !ret && s < r->sorts.n; s++)
 		if (m->family[s] && g->families[m->family[s] - 1].nwords)
 			ret = cl_family_build(r->t, r->arena, &g->families[m->family[s] - 1],

@@ -287,7 +287,7 @@ int edit_delete(struct edit *x, const struct at *a, __u32 value)
 	struct tab b;
 	int ret;
 
-	if (!take_ref(x->g, cl_ref_hash(f, a->k.word, a->k.len), value))
+	if (f->deep || !take_ref(x->g, cl_ref_hash(f, a->k.word, a->k.len), value))
 		return -EAGAIN;
 	f->nrules--;
 	if (!f->nwords)
@@ -338,6 +338,8 @@ int edit_insert(struct edit *x, const struct at *a, __u32 value)
 	struct tab b;
 	int ret = 0;
 
+	if (f->deep)
+		return -EAGAIN;
 	g->refs = ir_grow(x->out->arena, g->refs, g->nrefs, sizeof(*g->refs));
 	g->refs[g->nrefs++] = (struct cl_ref){ cl_ref_hash(f, a->k.word, a->k.len), value };
 	f->nrules++;

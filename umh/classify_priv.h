@@ -110,6 +110,7 @@ __u32 cl_room(__u32 n);
 struct cl_lists {
 	__u32 (*node)[2];	/* value, next */
 	__u32 n, cap;
+	__u32 most;		/* in one of them, if that is more than CL_DEPTH */
 	bool (*goes_on)(void *arg, __u32 value);	/* NULL: none does, lists are not needed */
 	void *arg;
 };

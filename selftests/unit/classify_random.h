@@ -24,13 +24,14 @@ struct shape {
 	bool v6;
 	int rules, nets;	/* so many first halves of addresses */
 	int chains, layer;	/* layer: so many at each depth, small ones; 0: at any */
+	bool deep;			/* many rules that packets go on behind, of short prefixes */
 	bool src, dst, ports, ranges, lists, jumps, goes_on, rest, ifaces, states, macs;
 };
 
 static void put_addr(FILE *f, const struct shape *s, const char *field)
 {
 	static const int lens[] = { 8, 9, 12, 15, 16, 17, 20, 23, 24, 25, 27, 30, 31, 32, 32, 32 };
-	int len = lens[prng(16)];
+	int len = lens[prng(s->deep ? 3 : 16)];
 
 	if (prng(12) == 0)
 		fputs("! ", f);
@@ -132,7 +133,7 @@ static void put_action(FILE *f, const struct shape *s, int chain)
 	if (s->jumps && x < (s->layer && !chain ? 16 : 8) && next < s->chains)
 		fprintf(f, "-> %s %u\n", prng(4) ? "jump" : "goto",
 			next + prng(s->chains - next));
-	else if (s->goes_on && x < 11)
+	else if (s->goes_on && x < (s->deep ? 19 : 11))
 		fprintf(f, "-> %s\n", prng(3) ? "next" : "log 0");
 	else
 		fprintf(f, "-> %s\n", PICK("drop", "drop", "accept", "return", "drop"));
@@ -207,6 +208,11 @@ static void random_shape(struct shape *s)
 		s->layer = LAYER;
 		s->chains = 1 + 3 * LAYER;
 		s->jumps = true;
+	}
+	if (prng(6) == 0) {
+		s->deep = s->goes_on = true;
+		s->rules += 100;
+		s->nets = 2;
 	}
 	if (!s->src && !s->dst)
 		s->src = true;

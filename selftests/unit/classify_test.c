@@ -88,6 +88,7 @@ static bool form_load(struct form *f, const char *text, bool group, const struct
 		make_native(&f->ir);
 	if (group && classify(&f->ir, limits, &f->grouped, err))
 		return false;
+	f->grouped.plain = NULL;	/* or that would be compiled if it cannot be */
 	return form_compile(f, group ? &f->grouped : &f->ir, err);
 }
 
@@ -375,9 +376,10 @@ static bool random_edits(const struct shape *s, struct form *a, struct form *b, 
 	return ok;
 }
 
-static bool one_round(__u64 round, int drops[2], __u32 grouped[5])
+static bool one_round(__u64 round, int drops[2], __u32 grouped[6])
 {
-	struct cl_limits limits = { .family = 1 + prng(4), .group = 1 + prng(3), .chains = prng(3) };
+	struct cl_limits limits = { .family = 1 + prng(4), .group = 1 + prng(3), .chains = prng(3),
+				     .deep = prng(2) };
 	struct xt_err err = { 0 };
 	struct form a, b;
 	struct shape s;
@@ -400,6 +402,8 @@ static bool one_round(__u64 round, int drops[2], __u32 grouped[5])
 	for (__u32 i = 0; i < b.grouped.ngroups; i++) {
 		grouped[0] += b.grouped.groups[i].nmembers;
 		grouped[1] += b.grouped.groups[i].nrest;
+		for (__u32 k = 0; k < b.grouped.groups[i].nfamilies; k++)
+			grouped[5] += b.grouped.groups[i].families[k].deep;
 	}
 	for (__u32 c = 0; c < b.grouped.nchains; c++)
 		grouped[4] += b.grouped.chains[c].merges;
@@ -451,7 +455,7 @@ static bool shares(void)
 int main(int argc, char **argv)
 {
 	int rounds, drops[2] = { 0 }, bad = 0;
-	__u32 grouped[5] = { 0 };
+	__u32 grouped[6] = { 0 };
 	__u64 seed;
 
 	verbose = argc > 1 && !strcmp(argv[1], "-v");
@@ -478,5 +482,6 @@ int main(int argc, char **argv)
 	       "%u changes of rules in groups, %u of native slots", grouped[2], grouped[3]);
 	tap_ok(shares(), "lots are drawn for each rule of a merged chain");
 	tap_ok(grouped[4] > (__u32)rounds, "%u chains were merged", grouped[4]);
+	tap_ok(grouped[5] > (__u32)rounds / 50, "%u families had long lists", grouped[5]);
 	return tap_done();
 }
