@@ -352,6 +352,9 @@ void cg_early_record(struct cg *g, int table, __u32 counter);
 void cg_early_drop_r3(struct cg *g, int table);
 void cg_early_record_r3(struct cg *g, int table);
 void cg_early_ifindex(struct cg *g, int dst, int ctx);
+
+/* cg_drops.c: counts, in env->drops, a packet from the device of index r3; spoils r0 to r5, r9, stack - 8. */
+void cg_count_drop(struct cg *g, enum drops_stage stage);
 /*
  * cg_device.c: in the early stage's prologue, r9 = struct net_device, if it is
  * needed; of XDP r8 = where its address is, of TC the skb.  Then its name, and IPv6.

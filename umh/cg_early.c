@@ -215,6 +215,10 @@ static void drop_tail(struct cg *g, int table)
 		ld_slot(g, R3, SLOT_COUNTER);
 		add_counter(g, t->maps);
 	}
+	if (g->env->drops) {
+		cg_early_ifindex(g, R3, R7);
+		cg_count_drop(g, DROPS_EARLY);
+	}
 	ld(e, U32, R1, R6, g->slot[SLOT_NMATCH]);
 	jmpi(e, BPF_JEQ, R1, 0, only);
 	mov(e, R1, R7);

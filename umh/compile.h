@@ -5,6 +5,7 @@
 #ifndef XTJIT_COMPILE_H
 #define XTJIT_COMPILE_H
 
+#include "drops.h"
 #include "event.h"
 #include "ir.h"
 
@@ -49,10 +50,12 @@ int possible_cpus(void);
  * for the module use neither map.
  * ring: BPF_MAP_TYPE_RINGBUF of struct event.
  * self: hash map of the helper's own sockets and answers (below).
+ * drops: where what is dropped is counted; NULL: nowhere.
  */
 struct compile_env {
 	__u64 netns;		/* cookie */
 	int ring, self;
+	const struct drops *drops;
 	int l3off;		/* programs for the module: where the packet begins; but in tests, 0 */
 	bool trace;		/* ... they tell it of each rule that a traced packet matches */
 	FILE *listing;		/* if not NULL: the program's text goes there */

@@ -112,7 +112,7 @@ static int compile(struct early *e, enum early_flavor flavor, const struct xt_fa
 {
 	struct compile_env env = {
 		.netns = e->s->cookie, .ring = helper.ring, .self = helper.self,
-		.listing = listing,
+		.drops = space_drops(e->s), .listing = listing,
 	};
 	struct early_facts facts = b->facts;
 
@@ -384,9 +384,11 @@ void early_changed(struct space *s)
 
 void early_tick(struct space *s)
 {
-	for (int f = 0; s->early && f < 2; f++)
+	for (int f = 0; !kxt_is_absent() && s->early && f < 2; f++)
 		if (early_apart(s->early, f, NULL) != s->early->basis[f].apart)
 			early_refresh(s);
+	if (s->early)
+		early_rest_tick(s->early);
 }
 
 void early_recover(struct space *s)
@@ -418,7 +420,9 @@ void early_status(struct space *s, FILE *out)
 			e->has[f][EARLY_XDP] || e->has[f][EARLY_TC] ? "drops" :
 			e->note[f][0] ? e->note[f] : "no device to run on");
 	for (int i = 0; e && i < e->ndevs; i++)
-		if (e->devs[i].mode != ATTACH_NONE)
+		if (e->devs[i].rest.on)
+			early_rest_status(&e->devs[i], out);
+		else if (e->devs[i].mode != ATTACH_NONE)
 			fprintf(out, "early %s: %s\n", e->devs[i].name, modes[e->devs[i].mode]);
 }
 

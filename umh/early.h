@@ -37,8 +37,10 @@ void early_start(struct space *s, const struct xt_family *f, struct early_progs 
 void early_refresh(struct space *s);
 /* The same, if anything has changed that matters to it: after a change of the kernel's tables. */
 void early_changed(struct space *s);
-/* Once a second: for such changes by others, which nobody tells us of. */
+/* Once a second: for such changes by others, which nobody tells us of; and for what devices receive. */
 void early_tick(struct space *s);
+/* Whether it is on any device, be it at rest. */
+bool early_has_devices(const struct space *s);
 
 /* Takes over what is pinned below s->dir. */
 void early_recover(struct space *s);

@@ -33,7 +33,7 @@ static void pin_name(char name[24], __u32 ifindex)
 	snprintf(name, 24, "xdp-%u", ifindex);
 }
 
-static void take_off(struct early *e, struct early_dev *d)
+void early_take_off(struct early *e, struct early_dev *d)
 {
 	char name[24];
 
@@ -112,7 +112,7 @@ static void forget_unseen(struct early *e)
 		if (!d->seen) {
 			if (d->mode == ATTACH_TC)
 				d->mode = ATTACH_NONE;
-			take_off(e, d);
+			early_take_off(e, d);
 		} else {
 			e->devs[n++] = *d;
 		}
@@ -134,11 +134,14 @@ bool early_devices_sync(struct early *e)
 		if (!d)
 			continue;
 		d->seen = true;
+		d->veth = list[i].veth;
 		memcpy(d->name, list[i].name, sizeof(d->name));
-		if (!wanted(e, &list[i]))
-			take_off(e, d);
-		else if (d->mode == ATTACH_NONE)
+		if (!wanted(e, &list[i])) {
+			early_take_off(e, d);
+			d->rest = (struct early_rest){ .on = false };
+		} else if (d->mode == ATTACH_NONE && !d->rest.on) {
 			again |= put_on(e, d, &list[i]);
+		}
 	}
 	forget_unseen(e);
 	return again;
@@ -167,6 +170,8 @@ static void recover_link(const char *dir, const char *name, void *arg)
 	}
 	d->link = fd;
 	d->mode = ATTACH_XDP;
+	/* it may have been at rest */
+	bpf_link_update(fd, e->entry[EARLY_XDP], NULL);
 }
 
 /* A filter of an earlier helper's at TC: taken for attached; put on again, it replaces itself. */
@@ -186,7 +191,7 @@ void early_devices_close(struct early *e, bool detach)
 {
 	for (int i = 0; i < e->ndevs; i++) {
 		if (detach)
-			take_off(e, &e->devs[i]);
+			early_take_off(e, &e->devs[i]);
 		else if (e->devs[i].link >= 0)
 			close(e->devs[i].link);
 	}

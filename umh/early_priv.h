@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The early stage's own parts: early.c (programs), early_facts.c (what they may
- * rely on), early_dev.c (devices), early_watch.c (changes).
+ * rely on), early_dev.c (devices), early_rest.c (where it only costs), early_watch.c (changes).
  */
 #ifndef XTJIT_EARLY_PRIV_H
 #define XTJIT_EARLY_PRIV_H
@@ -21,12 +21,29 @@ struct early_basis {
 	bool need[EARLY_FLAVORS];	/* there are devices for it */
 };
 
+struct early_sample {
+	__u64 ns;			/* 0: none */
+	__u64 rx, drops[DROPS_STAGES];	/* packets so far */
+};
+
+/* early_rest.c; all times are in seconds. */
+struct early_rest {
+	bool on;			/* it rests */
+	bool used;			/* it dropped much since it came */
+	unsigned int age;		/* since it came */
+	unsigned int calm;		/* in which it only cost, in a row */
+	unsigned int wait, left;	/* until it may come back: the whole, and what is left */
+	__u64 passed, dropped;		/* in the second in which it left */
+	struct early_sample sample;	/* a second ago */
+};
+
 struct early_dev {
 	__u32 ifindex;
 	char name[16];
 	enum attach_mode mode;
 	int link;			/* XDP: fd */
-	bool seen;
+	bool seen, veth;
+	struct early_rest rest;
 };
 
 struct early {
@@ -71,9 +88,14 @@ static inline bool early_eligible(const struct netdev *d)
  * to be built.
  */
 bool early_devices_sync(struct early *e);
+void early_take_off(struct early *e, struct early_dev *d);
 /* Takes over the links that are pinned. */
 void early_devices_recover(struct early *e);
 /* @detach: takes the programs off; else only closes. */
 void early_devices_close(struct early *e, bool detach);
+
+/* Once a second, in the namespace. */
+void early_rest_tick(struct early *e);
+void early_rest_status(const struct early_dev *d, FILE *out);
 
 #endif

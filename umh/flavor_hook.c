@@ -286,6 +286,21 @@ static void leave(struct cg *g, __u32 drop)
 	exit_(e);
 }
 
+/* Where the early stage might have done it: of what comes in by a device. */
+static void count_drop(struct cg *g)
+{
+	struct emit *e = &g->e;
+	__u32 other = new_label(e);
+
+	if (!g->env->drops)
+		return;
+	ld(e, U64, R3, R10, g->slot[SLOT_HOOK] - g->frame);
+	jmpi(e, BPF_JGT, R3, NF_INET_FORWARD, other);
+	ld(e, U32, R3, R6, SKB(ifindex));
+	cg_count_drop(g, DROPS_EXACT);
+	place(e, other);
+}
+
 /*
  * The verdict as it is, or on to a native slot.  When the turns of main's loop are
  * used up the module calls again, where they are few, and else it is a drop, as
@@ -296,6 +311,10 @@ static void epilogue(struct cg *g)
 	struct emit *e = &g->e;
 	__u32 done = new_label(e), go_on = new_label(e), drop = new_label(e);
 
+	if (g->env->drops) {
+		jmpi(e, BPF_JEQ, R0, WALK_ACCEPT, done);
+		jmpi(e, BPF_JEQ, R0, WALK_DROP, drop);
+	}
 	if (g->native) {
 		movi32(e, R8, XTJIT_YIELD);
 		jmpi(e, BPF_JEQ, R0, WALK_YIELD, go_on);
@@ -306,6 +325,7 @@ static void epilogue(struct cg *g)
 		ja(e, go_on);
 	}
 	place(e, drop);
+	count_drop(g);
 	movi(e, R0, NF_DROP);
 	place(e, done);
 	exit_(e);

@@ -14,6 +14,7 @@
 #include "gen.h"
 #include "kernel_xt.h"
 #include "helper.h"
+#include "space.h"
 
 #define BLOB_MAGIC	0x746a7867	/* "xtjg" */
 #define BLOB_VERSION	1
@@ -25,6 +26,7 @@ struct gen_blob {
 	__u64 number, prev, request;
 	__u32 prog_id, ncounters;
 	struct xt_replace_hdr h;
+	__u32 drops;		/* 0, too, in what was pinned before there was this */
 };
 
 _Static_assert(sizeof(struct gen_blob) <= GEN_ENTRIES, "header of the blob");
@@ -86,7 +88,7 @@ static void fill_head(const struct gen *g, struct gen_blob *b)
 	*b = (struct gen_blob){
 		.magic = BLOB_MAGIC, .version = BLOB_VERSION, .number = g->number,
 		.prev = g->prev, .request = g->request, .prog_id = g->prog_id,
-		.ncounters = g->ncounters, .h = g->h,
+		.ncounters = g->ncounters, .h = g->h, .drops = g->drops,
 	};
 }
 
@@ -238,8 +240,11 @@ enum gen_result gen_decode(struct gen **out, const struct xt_family *f,
 
 static struct compile_env compile_env(__u64 netns, FILE *listing)
 {
+	struct space *s = space_find(netns);
+
 	return (struct compile_env){
 		.netns = netns, .ring = helper.ring, .self = helper.self, .listing = listing,
+		.drops = s ? space_drops(s) : NULL,
 	};
 }
 
@@ -282,6 +287,7 @@ static int load(struct gen *g, __u64 netns, struct xt_err *err)
 	ret = pmem_map(&g->live, g->maps.counters);
 	if (ret)
 		return xt_fail(err, ret, "counters: mmap: %s", strerror(-ret));
+	g->drops = compile_env(netns, NULL).drops;
 	g->prog = gen_compile_again(g, netns, &g->traced, err);
 	if (g->prog < 0)
 		return g->prog;
@@ -398,6 +404,7 @@ static int open_blob(struct gen *g, struct pmem *m)
 	g->prog_id = b->prog_id;
 	g->ncounters = b->ncounters;
 	g->h = b->h;
+	g->drops = b->drops;
 	return 0;
 }
 

@@ -25,6 +25,7 @@ struct gen {
 	struct pmem live;	/* maps.counters */
 	struct pmem base;	/* see gen_add() */
 	bool marks;		/* of raw: it has the target TRACE */
+	bool drops;		/* its program counts what it drops: drops.h */
 	bool traced;		/* its program, the one that is to come, is struct compile_env's .trace */
 	struct pmem blob;	/* what is pinned of the ruleset; open while it is in force */
 	bool decoded;		/* rs, ir and grouped are there */

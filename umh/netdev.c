@@ -103,6 +103,16 @@ static bool has_no_mac(int type)
 	return false;
 }
 
+static bool is_kind(const struct nlattr *info, const char *kind)
+{
+	struct nlattr *a;
+
+	mnl_attr_for_each_nested(a, info)
+		if (mnl_attr_get_type(a) == IFLA_INFO_KIND)
+			return !strcmp(mnl_attr_get_str(a), kind);
+	return false;
+}
+
 /* False for a message that is not about a device as such (a bridge port's, say). */
 static bool parse_link(const struct nlmsghdr *h, struct netdev *d)
 {
@@ -121,6 +131,8 @@ static bool parse_link(const struct nlmsghdr *h, struct netdev *d)
 			strncpy(d->name, mnl_attr_get_str(a), sizeof(d->name) - 1);
 		if (mnl_attr_get_type(a) == IFLA_MASTER)
 			d->enslaved = mnl_attr_get_u32(a) != 0;
+		if (mnl_attr_get_type(a) == IFLA_LINKINFO)
+			d->veth = is_kind(a, "veth");
 	}
 	return true;
 }

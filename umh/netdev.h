@@ -18,6 +18,7 @@ struct netdev {
 	bool loopback;
 	bool enslaved;		/* has a master (bridge, bond, team, VRF, OVS) */
 	bool ether;		/* ARPHRD_ETHER */
+	bool veth;
 	bool raw_ip;		/* ARPHRD_NONE, PPP, tunnels: no MAC header */
 	bool rp_filter;		/* IPv4, its own or "all": not 0 */
 };

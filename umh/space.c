@@ -57,6 +57,7 @@ static void space_close(struct space *s, bool drop)
 	for (int f = 0; f < 2; f++)
 		for (int i = 0; i < XT_TABLES; i++)
 			table_close(&s->tables[f][i], drop);
+	drops_close(&s->drops);
 	pmem_close(&s->mem);
 	if (drop) {
 		state_remove(s->dir);
@@ -97,7 +98,7 @@ static struct space *space_new(int netns, __u64 cookie, struct xt_err *err)
 		return NULL;
 	}
 	s->cookie = cookie;
-	s->mem = (struct pmem)PMEM_NONE;
+	s->mem = s->drops.mem = (struct pmem)PMEM_NONE;
 	state_path(s->dir, state_root(), "%llx", cookie);
 	for (int f = 0; f < 2; f++)
 		for (int i = 0; i < XT_TABLES; i++)
@@ -158,6 +159,14 @@ int space_conntrack(struct space *s, const struct xt_family *f, const struct gen
 	}
 	s->conntrack[fi] = n.conntrack;
 	return 0;
+}
+
+/* Of another user namespace: what it may consume is bounded, and it has no early stage. */
+const struct drops *space_drops(struct space *s)
+{
+	if (s->w->foreign)
+		return NULL;
+	return s->drops.mem.p || !drops_open(&s->drops, s->dir) ? &s->drops : NULL;
 }
 
 /* Is @name one of the lines of @text? */
@@ -242,7 +251,7 @@ void space_tick(void)
 			continue;
 		}
 		/* what the kernel's own ip_tables has nobody tells us of */
-		if (!s->early || kxt_is_absent())
+		if (!s->early || (kxt_is_absent() && !early_has_devices(s)))
 			continue;
 		fd = netns_open(s->cookie);
 		if (fd >= 0 && !netns_enter(fd)) {

@@ -6,6 +6,7 @@
 #ifndef XTJIT_SPACE_H
 #define XTJIT_SPACE_H
 
+#include "drops.h"
 #include "table.h"
 
 struct early;
@@ -25,6 +26,7 @@ struct space {
 	struct table tables[2][XT_TABLES];	/* IPv4, IPv6; as in family->tables */
 	bool conntrack[2];			/* we have turned it on */
 	struct early *early;			/* NULL: nothing of it */
+	struct drops drops;			/* see space_drops() */
 };
 
 /* Families in the order of space->tables. */
@@ -45,6 +47,9 @@ struct table *space_table(struct space *s, const struct xt_family *f, const char
  */
 int space_conntrack(struct space *s, const struct xt_family *f, const struct gen *next,
 		    struct xt_err *err);
+
+/* Where programs for it count what they drop, made on first use; NULL: they do not. */
+const struct drops *space_drops(struct space *s);
 
 /* /proc/net/ip_tables_names as it would be if all tables were the kernel's. */
 char *space_names(struct space *s, const struct xt_family *f, size_t *len);

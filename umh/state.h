@@ -8,6 +8,7 @@
  *   ROOT/COOKIE/                    a network namespace
  *     space                         its settings
  *     early-xdp, early-tc           slots of the early programs
+ *     drops                         what programs drop, see drops.h
  *     xdp-IFINDEX                   links
  *     ip-filter/                    a table
  *       words                       who owns it (struct table_words)

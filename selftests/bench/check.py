@@ -37,7 +37,7 @@ def cells(pair, k):
             r = net.Receiver()
             out.append(rates.Cell(peer, r, 0))
             peer.load(r, rules, LOAD_LIMIT)
-            out[-1].prepare(k, SECONDS, LOAD_LIMIT)
+            out[-1].prepare(k, 'accept' if rules == TEN else 'drop', SECONDS, LOAD_LIMIT)
     except BaseException:
         close(out)
         raise

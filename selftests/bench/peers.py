@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """What is compared: each loads a shape's rules into a receiver, by the stock tools."""
 import functools
+import re
 import subprocess
 import time
 
 import bpfsys
+
+
+SETTLE_LIMIT = 6		# seconds; the early stage decides in 2 to 3
 
 
 class Left(Exception):
@@ -46,6 +50,12 @@ class Peer:
     def load(self, receiver, text, limit):
         """Seconds."""
         raise NotImplementedError
+
+    def settle(self, receiver, send, passes):
+        """
+        Calls send() until what is measured is what lasts: that the rules let in all that it
+        sends (@passes), or drop it, may lead to a change.
+        """
 
 
 class Limit(Peer):
@@ -89,6 +99,25 @@ class IpTables(Peer):
         if cookie not in self.impl.cookies:
             self.impl.cookies.append(cookie)
         return timed(receiver.ns, ['iptables-legacy-restore'], text, limit, env_of(self.impl))
+
+    def settle(self, receiver, send, passes):
+        """
+        xtjit's early stage rests on a device where much passes and little is dropped, and is
+        back when much is.  Where it does neither in time, that lasts, too.
+        """
+        end = time.monotonic() + SETTLE_LIMIT
+        while self.early(receiver) not in (None, not passes) and time.monotonic() < end:
+            pause = time.monotonic() + 0.2
+            while time.monotonic() < pause:
+                send()
+
+    def early(self, receiver):
+        """Whether the early stage is at work; None: it never is, or always."""
+        if not self.impl.real or self.impl.early != 'on':
+            return None
+        text = receiver.ns.run(self.impl.xtjit('status'), env=self.impl.env()).stdout
+        m = re.search('^early r0: (rests)?', text, re.M)
+        return m and not m.group(1)
 
 
 class Nft(Peer):

@@ -3,7 +3,9 @@
 Packets per second, side by side: for each shape and size, all peers are set up, and
 take turns; the frames come from one generator.  A rate is judged by its ratio to the
 limit (dropped) or to no firewall (accepted) in the same round, so that what the
-machine does beside it falls out; then all is built anew, for where things come to
+machine does beside it falls out.  Before the rounds of each verdict the same packets
+are sent until xtjit's early stage has settled, that is, rests where all are accepted
+(Peer.settle()): what is measured is what lasts, not its first three seconds.  Then all is built anew, for where things come to
 lie in memory is worth some percent, and the median of all rounds is the result.
 """
 import statistics
@@ -32,8 +34,15 @@ class Cell:
         self.peer, self.receiver, self.loading = peer, receiver, loading
         self.count = {}
 
-    def prepare(self, keys, seconds, limit):
-        """How many frames fit into @seconds; Left if a batch takes longer than @limit."""
+    def prepare(self, keys, verdict, seconds, limit):
+        """All that a turn needs; Left if a batch takes longer than @limit."""
+        self.fit(keys, seconds, limit)
+        self.peer.settle(self.receiver, lambda: self.receiver.send(keys, self.count[keys]),
+                         verdict == 'accept')
+        self.fit(keys, seconds, limit)
+
+    def fit(self, keys, seconds, limit):
+        """How many frames fit into @seconds."""
         n, took = PROBE, self.receiver.send(keys, PROBE)[0]
         if took > limit:
             raise Left(f'{PROBE} packets take {took:.1f} s')
@@ -57,7 +66,8 @@ class Group:
         self.loads, self.left = {}, {}
 
     def run(self):
-        keys = {v: self.shape.keys(self.plan.keys, v == 'drop') for v in ('drop', 'accept')}
+        # that order: what was of use is slower to rest
+        keys = {v: self.shape.keys(self.plan.keys, v == 'drop') for v in ('accept', 'drop')}
         try:
             texts = self.texts()
             for _ in range(self.plan.sets if self.shape.n < LARGE else 1):
@@ -83,21 +93,20 @@ class Group:
         try:
             for p, text in texts.items():
                 if p not in self.left:
-                    self.build(cells, p, text, keys)
+                    self.build(cells, p, text)
             for verdict, k in keys.items():
+                for c in list(cells):
+                    self.prepare(cells, c, verdict, k)
                 for _ in range(self.plan.rounds):
                     self.round(cells, verdict, k)
         finally:
             for c in cells:
                 c.receiver.close()
 
-    def build(self, cells, p, text, keys):
+    def build(self, cells, p, text):
         r = net.Receiver(self.shape.port)
         try:
             c = Cell(p, r, p.load(r, text, self.plan.load_limit))
-            for v, k in keys.items():
-                if measured(p, v):
-                    c.prepare(k, self.plan.seconds, self.plan.load_limit)
         except BaseException as e:
             r.close()
             if not isinstance(e, Left):
@@ -106,6 +115,17 @@ class Group:
             return
         cells.append(c)
         self.loads.setdefault(p, []).append(c.loading)
+
+    def prepare(self, cells, c, verdict, keys):
+        """Or it is left out from now on."""
+        if not measured(c.peer, verdict):
+            return
+        try:
+            c.prepare(keys, verdict, self.plan.seconds, self.plan.load_limit)
+        except Left as e:
+            self.left[c.peer] = str(e)
+            cells.remove(c)
+            c.receiver.close()
 
     def round(self, cells, verdict, keys):
         """Each in turn, between two turns of what it is compared to."""

@@ -9,6 +9,7 @@
  * usage: flavor_test [-v] [CASES [NAME]]
  */
 #include "classify.h"
+#include "drops.h"
 #include "flavor_case.h"
 #include "flavor_hook.h"
 #include "nfct.h"
@@ -54,6 +55,7 @@ struct loaded {
 #define N_MODES (sizeof(modes) / sizeof(modes[0]))
 
 static bool verbose;
+static struct drops drops;
 
 /* The table as it is, or its groups, which are then the @n-th of @l. */
 static const struct ir_table *form(struct loaded *l, const struct ir_table *t, int n)
@@ -80,7 +82,7 @@ static int entry(struct loaded *l, int prog, int flavor, struct xt_err *err)
 
 static bool load_early(struct loaded *l, struct xt_err *err)
 {
-	const struct compile_env env = { .ring = net.ring, .self = net.self };
+	const struct compile_env env = { .ring = net.ring, .self = net.self, .drops = &drops };
 	const struct test_case *c = l->c;
 	struct early_table t[CASE_TABLES];
 	int flavor = l->mode->early, prog;
@@ -150,7 +152,9 @@ static void make_native(struct ir_table *t, struct ir_rule *r)
 
 static int load_hook(struct loaded *l, struct ir_table *t, int n, struct xt_err *err)
 {
-	const struct compile_env env = { .ring = -1, .self = -1, .l3off = HOOK_L3 };
+	const struct compile_env env = {
+		.ring = -1, .self = -1, .drops = &drops, .l3off = HOOK_L3,
+	};
 	int fd;
 
 	if (!t->slots) {
@@ -191,7 +195,7 @@ static int hook_step(const struct loaded *l, int table, int hook, const struct p
 static bool load_case(struct loaded *l, struct test_case *c, const struct mode *mode,
 		      struct xt_err *err)
 {
-	const struct compile_env env = { .ring = net.ring, .self = net.self };
+	const struct compile_env env = { .ring = net.ring, .self = net.self, .drops = &drops };
 
 	*l = (struct loaded){ .c = c, .mode = mode, .early = -1, .array = -1 };
 	for (int i = 0; i < c->ntables; i++) {
@@ -310,10 +314,47 @@ static bool counted(const struct loaded *l, const struct step *s,
 	return ok;
 }
 
+/* Drops by the @stage so far. */
+static __u64 dropped(enum drops_stage stage)
+{
+	__u64 sum = 0;
+
+	for (__u32 i = 0; i < DROPS_DEVICES; i++)
+		sum += drops_get(&drops, stage, i);
+	return sum;
+}
+
+/* What the exact stage says of a packet that was dropped; -1: native slots may have done it. */
+static int exact_drops(const struct loaded *l, const struct step *s)
+{
+	if (!l->mode->module)
+		return l->mode->live;	/* a test run has no device that the packet came from */
+	for (int t = 0; t < l->nexact; t++)
+		if (l->c->exact[t].nslots)
+			return -1;
+	return s->hook <= NF_INET_FORWARD;
+}
+
+/* Each drop is counted by the stage that does it. */
+static bool drops_told(const struct loaded *l, const struct step *s, bool drop, bool early,
+		       const __u64 was[DROPS_STAGES])
+{
+	__u64 n[DROPS_STAGES];
+	int exact = drop && !early ? exact_drops(l, s) : 0;
+
+	for (int i = 0; i < DROPS_STAGES; i++)
+		n[i] = dropped(i) - was[i];
+	if (n[DROPS_EARLY] == early && (exact < 0 || n[DROPS_EXACT] == (__u64)exact))
+		return true;
+	tap_diag("drops: early %llu, exact %llu, not %d", n[DROPS_EARLY], n[DROPS_EXACT], exact);
+	return false;
+}
+
 static bool step(const struct loaded *l, const struct step *s)
 {
 	static const char *const names[] = { "drop", "accept", "bad" };
 	__u64 was[CASE_TABLES][CASE_COUNTERS][2], is[CASE_TABLES][CASE_COUNTERS][2];
+	const __u64 drops_were[DROPS_STAGES] = { dropped(DROPS_EARLY), dropped(DROPS_EXACT) };
 	bool early = false, ok, must;
 	enum verdict v;
 
@@ -331,6 +372,8 @@ static bool step(const struct loaded *l, const struct step *s)
 	if (!ok || verbose)
 		tap_diag("%s%s", names[v], early ? ", early" : "");
 	ok &= counted(l, s, was, is);
+	if (v != V_BAD)
+		ok &= drops_told(l, s, v == V_DROP, early, drops_were);
 	if (!ok || verbose)
 		tap_diag("... %s", s->line);
 	return ok;
@@ -427,7 +470,7 @@ int main(int argc, char **argv)
 	in = fopen(path, "re");
 	if (!in)
 		printf("Bail out! %s\n", path);
-	if (!in || !env_up())
+	if (!in || !env_up() || drops_create(&drops))
 		return 1;
 	if (!net.nf)
 		tap_skip("all but the module's", "the kernel has no programs of type netfilter");

@@ -156,7 +156,8 @@ int cli_early(int argc, char **argv)
 		"Says, where the module is, whether the rules of the current network namespace\n"
 		"may drop packets early, on the device, when they can be decided there; it stays\n"
 		"so until it is said again. (Without the module: `xtjit run --early=...`.)\n"
-		"eager: also where counters of nat's chains suffer from it.\n\n"
+		"on: it rests on devices where it drops next to nothing (xtjit(8)).\n"
+		"eager: never, and also where counters of nat's chains suffer from it.\n\n"
 		"  -h, --help  this text\n";
 
 	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
