@@ -25,6 +25,7 @@ struct merging {
 	const struct cl_limits *limits;
 	const bool *returns;
 	const __u8 *changes;		/* cl_chain_changes() */
+	__u8 *tests;			/* by chain: what is tested by it, and by those that call it */
 	__u32 *depth;			/* by chain: the longest way to it; CL_NONE: not reached */
 	__u32 *chain, n;		/* those of the layer */
 	__u32 *layer[LAYERS], size[LAYERS], nlayers;
@@ -152,14 +153,32 @@ static bool may_merge(const struct merging *m, __u32 chain)
 	return true;
 }
 
-/* Without those that change what others of the layer test. */
+static void find_tests(struct merging *m)
+{
+	const struct ir_table *t = m->in;
+
+	for (__u32 c = 0; c < t->nchains; c++) {
+		const struct ir_chain *from = &t->chains[c];
+		__u8 tests = cl_tests(from);
+
+		m->tests[c] |= tests;
+		for (__u32 i = 0; i < from->nrules; i++)
+			if (calls(&from->rules[i]))
+				m->tests[from->rules[i].arg] |= tests;
+	}
+}
+
+/*
+ * Without those that change what others of the layer test, or those that call them: what
+ * one chain of the merged one changes, any call of it does.
+ */
 static void no_changes(struct merging *m)
 {
 	__u8 tests = 0;
 	__u32 n = 0;
 
 	for (__u32 i = 0; i < m->n; i++)
-		tests |= cl_tests(&m->in->chains[m->chain[i]]);
+		tests |= m->tests[m->chain[i]];
 	for (__u32 i = 0; i < m->n; i++)
 		if (!(m->changes[m->chain[i]] & tests))
 			m->chain[n++] = m->chain[i];
@@ -330,12 +349,15 @@ bool cl_merge(const struct ir_table *in, const struct cl_limits *limits, const b
 		return false;
 	m.depth = zeroed(in->nchains, sizeof(*m.depth));
 	m.chain = zeroed(in->nchains, sizeof(*m.chain));
+	m.tests = zeroed(in->nchains, sizeof(*m.tests));
 	find_depths(&m);
+	find_tests(&m);
 	find_layers(&m);
 	if (m.nlayers)
 		apply(&m, out);
 	free(m.depth);
 	free(m.chain);
+	free(m.tests);
 	return m.nlayers;
 }
 
