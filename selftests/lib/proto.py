@@ -48,8 +48,8 @@ def reply(s):
 def exchange(path, head, payload=b'', fds=()):
     """One request over the socket at @path, with @fds: as reply()."""
     with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)			# with a time limit it would not wait for a place in the queue
         s.settimeout(30)
-        s.connect(path)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))] if fds else []
         try:
             s.sendmsg([head], rights)
