@@ -204,7 +204,6 @@ void cg_init_frame(struct cg *g);
 int cg_analyse(struct cg *g);
 void cg_analyse_free(struct cg *g);
 
-bool cg_calls(const struct ir_rule *r);		/* a jump or goto */
 bool cg_never(const struct ir_rule *r);		/* it cannot match */
 /*
  * The chains that a rule may call, one a call, *@how by jump or goto; -1 when
@@ -355,6 +354,11 @@ void cg_early_ifindex(struct cg *g, int dst, int ctx);
 
 /* cg_drops.c: counts, in env->drops, a packet from the device of index r3; spoils r0 to r5, r9, stack - 8. */
 void cg_count_drop(struct cg *g, enum drops_stage stage);
+/*
+ * In an exact program's main, if env->drops is there: where the early stage might have
+ * dropped it, of what comes in by a device.  @ifindex: r3 = its index, or to @none.
+ */
+void cg_count_exact_drop(struct cg *g, void (*ifindex)(struct cg *g, __u32 none));
 /*
  * cg_device.c: in the early stage's prologue, r9 = struct net_device, if it is
  * needed; of XDP r8 = where its address is, of TC the skb.  Then its name, and IPv6.

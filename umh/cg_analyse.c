@@ -9,11 +9,6 @@
 #include "cg.h"
 #include "classify.h"
 
-bool cg_calls(const struct ir_rule *r)
-{
-	return r->action == IR_A_JUMP || r->action == IR_A_GOTO;
-}
-
 int cg_callee(const struct cg_table *t, const struct ir_rule *r, __u32 *at,
 	      enum ir_action_kind *how)
 {
@@ -21,7 +16,7 @@ int cg_callee(const struct cg_table *t, const struct ir_rule *r, __u32 *at,
 
 	if (r->action != IR_A_DISPATCH) {
 		*how = r->action;
-		return cg_calls(r) && !(*at)++ ? (int)r->arg : -1;
+		return ir_calls(r) && !(*at)++ ? (int)r->arg : -1;
 	}
 	g = &t->ir->groups[r->arg];
 	while (*at < g->nacts) {
@@ -175,7 +170,7 @@ static int group_slots(const struct cg_table *t, const struct ir_chain *c)
 		if (r->action == IR_A_LOOKUP && t->ir->groups[r->arg].resumes)
 			return 2;
 		if (r->npreds && r->preds[0].kind == IR_P_BEFORE &&
-		    (cg_calls(r) || cg_native(t, r)))
+		    (ir_calls(r) || cg_native(t, r)))
 			n = 1;
 	}
 	return n;

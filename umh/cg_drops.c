@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <stddef.h>
 
+#include <linux/netfilter.h>
+
 #include "cg.h"
 
 /*
@@ -22,5 +24,19 @@ void cg_count_drop(struct cg *g, enum drops_stage stage)
 	ld(e, U64, R1, R0, off);
 	alui(e, BPF_ADD, R1, 1);
 	st(e, U64, R0, off, R1);
+	place(e, none);
+}
+
+void cg_count_exact_drop(struct cg *g, void (*ifindex)(struct cg *g, __u32 none))
+{
+	struct emit *e = &g->e;
+	__u32 none = new_label(e);
+
+	if (!g->env->drops)
+		return;
+	ld(e, U64, R3, R10, g->slot[SLOT_HOOK] - g->frame);
+	jmpi(e, BPF_JGT, R3, NF_INET_FORWARD, none);
+	ifindex(g, none);
+	cg_count_drop(g, DROPS_EXACT);
 	place(e, none);
 }

@@ -32,7 +32,7 @@ static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
 		if (r->preds[i].kind == IR_P_RANGE6 || r->preds[i].kind == IR_P_OWNER)
 			n += 6;
 	}
-	if (cg_calls(r) && t->chains[r->arg].level >= 0)
+	if (ir_calls(r) && t->chains[r->arg].level >= 0)
 		n += 2;		/* the way to its site */
 	if (n && !cg_passes(t, &(struct ir_rule){ .action = r->action, .arg = r->arg }))
 		n--;
@@ -45,7 +45,8 @@ static __u32 pred_size(const struct ir_pred *p)
 	static const __u8 size[IR_NPKINDS] = {
 		[IR_P_ADDR6] = 17, [IR_P_RANGE6] = 21, [IR_P_PROTO] = 5, [IR_P_IFACE] = 20,
 		[IR_P_L4] = 9, [IR_P_TCPOPT] = 10, [IR_P_TCPMSS] = 12, [IR_P_LIMIT] = 24,
-		[IR_P_NTH] = 6, [IR_P_RANDOM] = 3, [IR_P_OWNER] = 12, [IR_P_NATIVE] = 6, [IR_P_BEFORE] = 5, [IR_P_CHAIN] = 2,
+		[IR_P_NTH] = 6, [IR_P_RANDOM] = 3, [IR_P_OWNER] = 12, [IR_P_NATIVE] = 6,
+		[IR_P_BEFORE] = 5, [IR_P_CHAIN] = 2,
 	};
 
 	switch (p->kind) {

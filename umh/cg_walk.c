@@ -240,7 +240,7 @@ static void action(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 	count(g, table, r->counter);
 	if (g->env->trace)
 		cg_trace(g, &g->tabs[table], r);
-	if (cg_calls(r) && g->tabs[table].chains[r->arg].entry >= 0)
+	if (ir_calls(r) && g->tabs[table].chains[r->arg].entry >= 0)
 		sti(&g->e, U32, R6, cg_entry(g, &g->tabs[table], r->arg), r->entry);
 	cg_act(g, table, ci, r);
 }
@@ -307,7 +307,7 @@ static void rule(struct cg *g, int table, __u32 ci, const struct ir_rule *r)
 		preds(g, &g->tabs[table], r, miss);
 	if (!told) {
 		cg_zero(g);
-		if (cg_calls(r) && !cg_never(r))
+		if (ir_calls(r) && !cg_never(r))
 			no_call(g, &g->tabs[table], ci, r);
 	} else if (!cg_never(r)) {
 		action(g, table, ci, r);

@@ -17,11 +17,12 @@ const struct cl_limits cl_limits_default = {
 
 const struct cl_limits *cl_limits(void)
 {
-	static struct cl_limits own = { .deep = 32 };
+	static struct cl_limits own;
 	const char *text = getenv("XTJIT_CLASSIFY");
 
 	if (!text || !*text)
 		return &cl_limits_default;
+	own = cl_limits_default;
 	own.group = own.family = own.chains =
 		strcmp(text, "off") ? strtoul(text, NULL, 0) : ~0u;
 	return &own;
@@ -216,7 +217,7 @@ static bool *find_returns(const struct ir_table *t)
 	return returns;
 }
 
-/* @o->in: with merged chains, if there are any. */
+/* o->in, and what is known of its chains: @in, with merged chains, if there are any. */
 static void merge(struct out *o, const struct ir_table *in, const struct cl_limits *limits)
 {
 	__u8 *changes = cl_chain_changes(in);
@@ -224,11 +225,14 @@ static void merge(struct out *o, const struct ir_table *in, const struct cl_limi
 
 	o->in = *in;
 	o->in.arena = o->t->arena;
-	cl_merge(in, limits, returns, changes, &o->in);
-	free(changes);
-	free(returns);
+	o->changes = changes;
+	o->returns = returns;
+	if (!cl_merge(in, limits, returns, changes, &o->in))
+		return;
 	o->changes = cl_chain_changes(&o->in);
 	o->returns = find_returns(&o->in);
+	free(changes);
+	free(returns);
 }
 
 static int classify_chains(const struct ir_table *in, const struct cl_limits *limits,

@@ -254,22 +254,14 @@ static int delete_rules(struct edit *x, struct keys *k)
 	return ret;
 }
 
-/* Others of its chain may have the same odds: see classify_merge.c. */
-static bool draws(const struct ir_rule *r)
-{
-	for (int i = 0; i < r->npreds; i++)
-		if (r->preds[i].kind == IR_P_RANDOM)
-			return true;
-	return false;
-}
-
 static int insert_rules(struct edit *x, struct keys *k)
 {
 	int ret = 0;
 
 	for (__u32 i = 0; i < x->e->nadd && !ret; i++) {
 		const struct ir_rule *r = &x->e->add[i];
-		__u32 act = x->tables && !draws(r) ? act_of(x->g, r) : 0, counter = x->e->at + i;
+		/* of those that draw lots, others of the chain may have the same odds: classify_merge.c */
+		__u32 act = x->tables && !cl_draw(r) ? act_of(x->g, r) : 0, counter = x->e->at + i;
 
 		if (!act || counter >= (1u << 24) - 1 || !keys_of(x, r, x->e->chain, k)) {
 			ret = edit_come_apart(x, r, counter);

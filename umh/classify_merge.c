@@ -40,11 +40,6 @@ static void *zeroed(size_t n, size_t size)
 	return p;
 }
 
-static bool calls(const struct ir_rule *r)
-{
-	return r->action == IR_A_JUMP || r->action == IR_A_GOTO;
-}
-
 /* Calls to each chain that is reached. */
 static void count_calls(const struct merging *m, __u32 *ncalls)
 {
@@ -58,7 +53,7 @@ static void count_calls(const struct merging *m, __u32 *ncalls)
 		const struct ir_chain *c = &t->chains[stack[--n]];
 
 		for (__u32 i = 0; i < c->nrules; i++)
-			if (calls(&c->rules[i]) && !ncalls[c->rules[i].arg]++)
+			if (ir_calls(&c->rules[i]) && !ncalls[c->rules[i].arg]++)
 				stack[n++] = c->rules[i].arg;
 	}
 	free(stack);
@@ -85,7 +80,7 @@ static void find_depths(struct merging *m)
 		for (__u32 i = 0; i < c->nrules; i++) {
 			__u32 to = c->rules[i].arg;
 
-			if (!calls(&c->rules[i]))
+			if (!ir_calls(&c->rules[i]))
 				continue;
 			if (m->depth[to] == CL_NONE || m->depth[to] < m->depth[at] + 1)
 				m->depth[to] = m->depth[at] + 1;
@@ -97,25 +92,16 @@ static void find_depths(struct merging *m)
 	free(ncalls);
 }
 
-/* How the rule draws lots; NULL: it does not. */
-static const struct ir_pred *draw_of(const struct ir_rule *r)
-{
-	for (int i = 0; i < r->npreds; i++)
-		if (r->preds[i].kind == IR_P_RANDOM)
-			return &r->preds[i];
-	return NULL;
-}
-
 /*
  * Members of a group that have a condition share its outcome, and each rule of a
  * chain draws for itself: no two of them may have the same odds.
  */
 static bool draws_alone(const struct ir_chain *c, __u32 rule)
 {
-	const struct ir_pred *p = draw_of(&c->rules[rule]), *other;
+	const struct ir_pred *p = cl_draw(&c->rules[rule]), *other;
 
 	for (__u32 i = 0; p && i < rule; i++) {
-		other = draw_of(&c->rules[i]);
+		other = cl_draw(&c->rules[i]);
 		if (other && other->value == p->value)
 			return false;
 	}
@@ -125,16 +111,17 @@ static bool draws_alone(const struct ir_chain *c, __u32 rule)
 /* As one of a merged chain's, it can be a member. */
 static bool pure(const struct ir_rule *r)
 {
-	const struct ir_pred *p = draw_of(r);
-	struct ir_rule part = { .npreds = p ? p - r->preds : r->npreds, .preds = r->preds };
+	int draws = 0;
 
-	if (part.npreds && !cl_pure(&part))
-		return false;
-	if (!p)
-		return true;
-	part.preds = r->preds + part.npreds + 1;
-	part.npreds = r->npreds - part.npreds - 1;
-	return !part.npreds || cl_pure(&part);
+	for (int i = 0; i < r->npreds; i++) {
+		const struct ir_rule one = { .npreds = 1, .preds = &r->preds[i] };
+
+		if (r->preds[i].kind == IR_P_RANDOM)
+			draws++;
+		else if (!cl_pure(&one))
+			return false;
+	}
+	return draws <= 1;
 }
 
 static bool may_merge(const struct merging *m, __u32 chain)
@@ -163,7 +150,7 @@ static void find_tests(struct merging *m)
 
 		m->tests[c] |= tests;
 		for (__u32 i = 0; i < from->nrules; i++)
-			if (calls(&from->rules[i]))
+			if (ir_calls(&from->rules[i]))
 				m->tests[from->rules[i].arg] |= tests;
 	}
 }
@@ -298,7 +285,7 @@ static void aim_calls(struct ir_arena *a, const struct ir_table *t, struct ir_ch
 	for (__u32 i = 0; i < c->nrules; i++) {
 		struct ir_rule *r = &c->rules[i];
 
-		if (!calls(r) || !t->chains[r->arg].merged)
+		if (!ir_calls(r) || !t->chains[r->arg].merged)
 			continue;
 		if (!own) {
 			r = ir_alloc(a, c->nrules * sizeof(*r));

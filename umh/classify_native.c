@@ -74,7 +74,7 @@ __u8 cl_changes(const struct ir_table *t, const __u8 *chains, const struct ir_ru
 			n |= native(t, r->preds[i].index)->changes;
 	if (r->action == IR_A_NATIVE)
 		n |= native(t, r->arg)->changes;
-	if (r->action == IR_A_JUMP || r->action == IR_A_GOTO)
+	if (ir_calls(r))
 		n |= chains[r->arg];
 	return n;
 }

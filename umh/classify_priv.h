@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The parts of classification: classify.c (runs of rules, and the table in groups),
- * classify_merge.c (chains that become one),
- * classify_rule.c (what a rule is), classify_native.c (what native slots do),
- * classify_run.c (which rules of a run become members), classify_group.c (their
- * group), classify_data.c (a family's tables), classify_edit.c, classify_keys.c
- * classify_apart.c and
- * classify_slot.c (changes), classify_text.c (groups, for people).
+ * classify_merge.c (chains that become one), classify_rule.c (what a rule is),
+ * classify_native.c (what native slots do), classify_run.c (which rules of a run
+ * become members), classify_group.c (their group), classify_data.c (a family's
+ * tables), classify_edit.c, classify_apart.c, classify_keys.c and classify_slot.c
+ * (changes), classify_text.c (groups, for people).
  */
 #ifndef XTJIT_CLASSIFY_PRIV_H
 #define XTJIT_CLASSIFY_PRIV_H
@@ -65,6 +64,8 @@ bool cl_parse(const struct ir_table *t, const struct ir_rule *r, int n, struct c
 /* Adds the condition that the guard @p of a rule is bad. */
 bool cl_parse_bad(struct cl_conds *cs, struct cl_parsed *out, const struct ir_pred *p);
 bool cl_is_guard(const struct ir_pred *p);
+/* What it draws lots by; NULL: it does not. */
+const struct ir_pred *cl_draw(const struct ir_rule *r);
 
 /*
  * classify_merge.c: @out = @in, with merged chains, if that is worth it; in

@@ -86,6 +86,14 @@ bool cl_pure(const struct ir_rule *r)
 	return r->npreds > 0;
 }
 
+const struct ir_pred *cl_draw(const struct ir_rule *r)
+{
+	for (int i = 0; i < r->npreds; i++)
+		if (r->preds[i].kind == IR_P_RANDOM)
+			return &r->preds[i];
+	return NULL;
+}
+
 bool cl_is_guard(const struct ir_pred *p)
 {
 	return p->kind == IR_P_L4 || p->kind == IR_P_PROTO;

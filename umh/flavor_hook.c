@@ -286,19 +286,10 @@ static void leave(struct cg *g, __u32 drop)
 	exit_(e);
 }
 
-/* Where the early stage might have done it: of what comes in by a device. */
-static void count_drop(struct cg *g)
+static void in_device(struct cg *g, __u32 none)
 {
-	struct emit *e = &g->e;
-	__u32 other = new_label(e);
-
-	if (!g->env->drops)
-		return;
-	ld(e, U64, R3, R10, g->slot[SLOT_HOOK] - g->frame);
-	jmpi(e, BPF_JGT, R3, NF_INET_FORWARD, other);
-	ld(e, U32, R3, R6, SKB(ifindex));
-	cg_count_drop(g, DROPS_EXACT);
-	place(e, other);
+	(void)none;
+	ld(&g->e, U32, R3, R6, SKB(ifindex));
 }
 
 /*
@@ -325,7 +316,7 @@ static void epilogue(struct cg *g)
 		ja(e, go_on);
 	}
 	place(e, drop);
-	count_drop(g);
+	cg_count_exact_drop(g, in_device);
 	movi(e, R0, NF_DROP);
 	place(e, done);
 	exit_(e);

@@ -276,22 +276,12 @@ static void prologue(struct cg *g)
 	conntrack(g);
 }
 
-/* Where the early stage might have done it: of what comes in by a device. */
-static void count_drop(struct cg *g)
+static void in_device(struct cg *g, __u32 none)
 {
-	struct emit *e = &g->e;
-	__u32 other = new_label(e);
-
-	if (!g->env->drops)
-		return;
-	ld(e, U64, R3, R10, g->slot[SLOT_HOOK] - g->frame);
-	jmpi(e, BPF_JGT, R3, NF_INET_FORWARD, other);
 	cg_hook_state(g, R3, R6);
 	tload(g, U64, R3, R3, "nf_hook_state", "in");
-	jmpi(e, BPF_JEQ, R3, 0, other);
+	jmpi(&g->e, BPF_JEQ, R3, 0, none);
 	tload(g, U32, R3, R3, "net_device", "ifindex");
-	cg_count_drop(g, DROPS_EXACT);
-	place(e, other);
 }
 
 /* NF_DROP and NF_ACCEPT are all that it may return; more: the turns ran out. */
@@ -301,7 +291,7 @@ static void epilogue(struct cg *g)
 	__u32 ok = new_label(e);
 
 	jmpi(e, BPF_JEQ, R0, WALK_ACCEPT, ok);
-	count_drop(g);
+	cg_count_exact_drop(g, in_device);
 	movi(e, R0, NF_DROP);
 	place(e, ok);
 	alui(e, BPF_AND, R0, 1);

@@ -208,6 +208,12 @@ struct ir_table {
 	struct ir_arena *arena;		/* all of the above, but the struct */
 };
 
+/* A jump or goto. */
+static inline bool ir_calls(const struct ir_rule *r)
+{
+	return r->action == IR_A_JUMP || r->action == IR_A_GOTO;
+}
+
 /* Memory of one table: freed all at once.  Allocations are zeroed, and abort() when out of memory. */
 struct ir_arena *ir_arena_new(void);
 void *ir_alloc(struct ir_arena *a, size_t size);

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The limits of lookups, on both sides of their edges: chains that are merged, long
+ * lists, rules that an edit leaves apart.  What packets make of it is classify_test's.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "classify.h"
+#include "ir_string.h"
+#include "tap.h"
+
+#define IP(a, n) (a), (n) >> 16 & 255, (n) >> 8 & 255, (n) & 255
+
+struct table {
+	struct ir_table ir, grouped;
+};
+
+static void table_free(struct table *t)
+{
+	classify_free(&t->grouped);
+	ir_table_free(&t->ir);
+}
+
+/* Of the text in @f, @text. */
+static void table_make(struct table *t, FILE *f, char **text)
+{
+	struct xt_err err = { 0 };
+
+	fclose(f);
+	if (ir_parse_string(*text, &t->ir, &err) ||
+	    classify(&t->ir, &cl_limits_default, &t->grouped, &err)) {
+		fprintf(stderr, "%s\n%s\n", *text, err.text);
+		exit(1);
+	}
+	free(*text);
+}
+
+static FILE *text_begin(char **text, size_t *len, int counters)
+{
+	FILE *f = open_memstream(text, len);
+
+	fprintf(f, "table ip raw\ncounters %d\nchain PREROUTING hook 0\n", counters);
+	return f;
+}
+
+/* So many depths of so many chains of so many rules, each of which ends with @last. */
+static __u32 merged(int depths, int chains, int rules, const char *last)
+{
+	int n = 0, counters = chains * (depths * rules + 2) + 1;
+	struct table t;
+	char *text;
+	size_t len;
+	FILE *f = text_begin(&text, &len, counters);
+	__u32 ret;
+
+	for (int i = 0; i < chains; i++)
+		fprintf(f, "%d: daddr == %d.%d.%d.%d -> jump %d\n", n++, IP(10, i), 1 + i);
+	fprintf(f, "%d: -> accept\n", n++);
+	for (int d = 0; d < depths; d++)
+		for (int i = 0; i < chains; i++) {
+			fprintf(f, "chain c%d\n", d * chains + i);
+			for (int k = 0; k < rules - 1; k++)
+				fprintf(f, "%d: saddr == %d.%d.%d.%d -> drop\n", n++, IP(11, k));
+			if (d + 1 < depths)
+				fprintf(f, "%d: -> jump %d\n", n++, 1 + (d + 1) * chains + i);
+			else
+				fprintf(f, "%d: %s-> drop\n", n++, last);
+		}
+	table_make(&t, f, &text);
+	ret = t.grouped.nchains - t.ir.nchains;
+	table_free(&t);
+	return ret;
+}
+
+/* Chains of two rules that draw lots. */
+static __u32 merged_lots(const char *one, const char *two)
+{
+	struct table t;
+	char *text;
+	size_t len;
+	FILE *f = text_begin(&text, &len, 64 * 3 + 1);
+	int n = 0;
+	__u32 ret;
+
+	for (int i = 0; i < 64; i++)
+		fprintf(f, "%d: daddr == %d.%d.%d.%d -> jump %d\n", n++, IP(10, i), 1 + i);
+	fprintf(f, "%d: -> accept\n", n++);
+	for (int i = 0; i < 64; i++) {
+		fprintf(f, "chain c%d\n%d: %s-> drop\n", i, n, one);
+		fprintf(f, "%d: %s-> accept\n", n + 1, two);
+		n += 2;
+	}
+	table_make(&t, f, &text);
+	ret = t.grouped.nchains - t.ir.nchains;
+	table_free(&t);
+	return ret;
+}
+
+static void test_merge(void)
+{
+	tap_ok(merged(1, 63, 4, "") == 0, "63 chains are not merged");
+	tap_ok(merged(1, 64, 4, "") == 1, "64 are");
+	tap_ok(merged(1, 64, 32, "") == 1, "64 of 32 rules are");
+	tap_ok(merged(1, 64, 33, "") == 0, "64 of 33 are not");
+	tap_ok(merged(6, 64, 2, "") == 6, "six depths of them are");
+	tap_ok(merged(7, 64, 2, "") == 6, "the seventh is not");
+	tap_ok(merged(1, 64, 4, "mark == 0; limit 0 ") == 0, "nor are those with what no group has");
+	tap_ok(merged_lots("random 0x40000000 ", "random 0x20000000 ") == 1, "lots of other odds");
+	tap_ok(merged_lots("random 0x40000000 ", "random 0x40000000 ") == 0, "not of the same");
+	tap_ok(merged_lots("random 0x40000000; random 0x40000000 ", "") == 0, "nor twice in a rule");
+}
+
+/* Of 320 rules, @n that packets go on behind have one key: how their family has them. */
+static void test_list(int n, bool deep, __u32 rest)
+{
+	struct table t;
+	char *text;
+	size_t len;
+	FILE *f = text_begin(&text, &len, 321);
+	const struct ir_group *g;
+
+	for (int i = 0; i < 320; i++)
+		if (i % 29 == 1 && i / 29 < n)
+			fprintf(f, "%d: saddr == 10.0.0.0/8 -> next\n", i);
+		else
+			fprintf(f, "%d: saddr == %d.%d.%d.%d/8 -> drop\n", i, IP(11 + i % 200, 0));
+	fprintf(f, "320: -> accept\n");
+	table_make(&t, f, &text);
+	g = t.grouped.groups;
+	tap_ok(t.grouped.ngroups == 1 && g->families[0].deep == deep && g->nrest == rest,
+	       "%d of 320 rules in a list, %s, %u between", n,
+	       deep ? "found by halves" : "not found by halves", rest);
+	table_free(&t);
+}
+
+static const struct ir_rule *no_rule(void *arg, __u32 counter, __u32 *chain)
+{
+	(void)arg;
+	(void)counter;
+	(void)chain;
+	return NULL;
+}
+
+/* How many rules unlike those of the group can come, one by one. */
+static void test_apart(void)
+{
+	static const char one[] = "table ip raw\ncounters 2\nchain PREROUTING hook 0\n"
+				  "0: ttl == 5 -> accept\n1: -> accept\n";
+	struct ir_table edited[20], rule;
+	struct xt_err err = { 0 };
+	struct cl_edit e = { .at = 10, .nadd = 1, .rule = no_rule };
+	struct table t;
+	char *text;
+	size_t len;
+	FILE *f = text_begin(&text, &len, 21);
+	int n = 0, ret = 0;
+
+	for (int i = 0; i < 20; i++)
+		fprintf(f, "%d: saddr == %d.%d.%d.%d -> drop\n", i, IP(10, i));
+	fprintf(f, "20: -> accept\n");
+	table_make(&t, f, &text);
+	if (ir_parse_string(one, &rule, &err))
+		exit(1);
+	e.add = rule.chains[0].rules;
+	while (n < 20 && !ret) {
+		ret = classify_edit(n ? &edited[n - 1] : &t.grouped, &e, &edited[n], &err);
+		n += !ret;
+	}
+	tap_ok(n == 16 && ret == -EAGAIN, "16 rules come by themselves, %d did: %s", n, err.text);
+	tap_ok(n && edited[n - 1].groups[0].nrest == 16 && edited[n - 1].groups[0].nmembers == 20,
+	       "they are between the group's");
+	while (n--)
+		classify_free(&edited[n]);
+	ir_table_free(&rule);
+	table_free(&t);
+}
+
+int main(void)
+{
+	test_merge();
+	test_list(8, false, 0);
+	test_list(9, true, 0);
+	test_list(10, true, 0);
+	test_list(11, false, 11);
+	test_apart();
+	return tap_done();
+}
