@@ -280,6 +280,52 @@ static void bisect(struct lookup *l, const struct cl_family *f, int lo, int hi, 
 	bisect(l, f, lo, mid - 1, end);
 }
 
+void cg_sieves(struct lookup *l)
+{
+	struct emit *e = &l->g->e;
+	int n = 0;
+
+	for (int i = CL_DADDR; i >= CL_SADDR; i--) {
+		const struct cl_sieve *s = &l->gr->sieve[i];
+		const struct cl_part p = { .field = i };
+
+		if (n)
+			alui(e, BPF_LSH, R3, CL_SIEVE_BITS);
+		if (!s->bits)
+			continue;
+		ld(e, U32, R1, R6, part_slot(l, &p));
+		alui(e, BPF_RSH, R1, 32 - s->bits);
+		alui(e, BPF_LSH, R1, 1);
+		ldmapvalue(e, R2, l->map, s->at);
+		alu(e, BPF_ADD, R2, R1);
+		ld(e, U16, n ? R1 : R3, R2, 0);
+		if (n++)
+			alu(e, BPF_OR, R3, R1);
+	}
+	if (n)
+		st(e, U64, R6, l->g->slot[SLOT_SIEVE], R3);
+}
+
+void cg_if_sieved(struct lookup *l, __u32 bits, __u32 not)
+{
+	ld_slot(l->g, R1, SLOT_SIEVE);
+	alui32(&l->g->e, BPF_AND, R1, bits);
+	jmpi(&l->g->e, BPF_JEQ, R1, 0, not);
+}
+
+/* The tables that the sieve names, the longest first. */
+static void spread(struct lookup *l, const struct cl_family *f, __u32 end)
+{
+	for (int i = f->ntables - 1; i >= 0; i--) {
+		__u32 next = new_label(&l->g->e);
+
+		cg_if_sieved(l, f->tables[i].sieve, next);
+		probe_best(l, f, &f->tables[i], next);
+		ja(&l->g->e, end);
+		place(&l->g->e, next);
+	}
+}
+
 /* Where a packet that is to be forwarded will leave, the early stage does not know. */
 static void known_keys(struct lookup *l, const struct cl_family *f)
 {
@@ -301,7 +347,9 @@ void cg_family(struct lookup *l, const struct cl_family *f)
 	__u32 end = new_label(e);
 
 	known_keys(l, f);
-	if (f->nwords) {
+	if (f->spread) {
+		spread(l, f, end);
+	} else if (f->nwords) {
 		bisect(l, f, 0, f->ntables - 1, end);
 	} else {
 		movi32(e, R3, f->first);

@@ -117,6 +117,8 @@ static void want_part(struct cg *g, const struct cl_part *p)
 
 static void want_group(struct cg *g, const struct ir_group *gr)
 {
+	if (gr->sieve[CL_SADDR].bits || gr->sieve[CL_DADDR].bits)
+		want(&g->slot[SLOT_SIEVE]);
 	for (__u32 i = 0; i < gr->nfamilies; i++) {
 		const struct cl_family *f = &gr->families[i];
 

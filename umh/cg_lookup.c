@@ -42,7 +42,7 @@ __u32 cg_lookup_cost(const struct ir_group *g)
 
 	for (__u32 i = 0; i < g->nfamilies; i++)
 		n += g->families[i].nconds * 4 + 4 +
-		     g->families[i].ntables * (4 + g->families[i].nwords + list_cost(&g->families[i]));
+		     g->families[i].ntables * (7 + g->families[i].nwords + list_cost(&g->families[i]));
 	return n;
 }
 
@@ -191,10 +191,31 @@ static void if_earlier(struct lookup *l, __u32 first, __u32 not)
 	jmpi32(&l->g->e, BPF_JLT, R4, first & ~0xffu, not);
 }
 
-static void lone(struct lookup *l, const struct todo *x)
+/* Bits of the sieve of which one must be set for any of them; 0: some may be there anyway. */
+static __u32 sieve_of(const struct todo *x, int n)
+{
+	__u32 bits = 0;
+
+	for (int i = 0; i < n; i++) {
+		if (!x[i].f->sieve)
+			return 0;
+		bits |= x[i].f->sieve;
+	}
+	return bits;
+}
+
+/* @tested: it is known that one of these is. */
+static void if_sieved(struct lookup *l, __u32 bits, __u32 tested, __u32 not)
+{
+	if (bits && bits != tested)
+		cg_if_sieved(l, bits, not);
+}
+
+static void lone(struct lookup *l, const struct todo *x, __u32 tested)
 {
 	__u32 not = new_label(&l->g->e);
 
+	if_sieved(l, x->f->sieve, tested, not);
 	if_earlier(l, x->f->first, not);
 	for (int i = 0; i < x->f->nconds; i++)
 		if (!(x->done >> i & 1))
@@ -225,23 +246,25 @@ static int split(struct todo *x, int n, __u32 cond)
 	return with;
 }
 
-/* @x is by the families' first rules. */
-static void families(struct lookup *l, struct todo *x, int n)
+/* @x is by the families' first rules; @tested: see if_sieved(). */
+static void families(struct lookup *l, struct todo *x, int n, __u32 tested)
 {
 	while (n) {
 		int c = most_shared(l, x, n), with;
-		__u32 not;
+		__u32 bits, not;
 
 		if (c < 0) {
-			lone(l, x++);
+			lone(l, x++, tested);
 			n--;
 			continue;
 		}
 		with = split(x, n, c);
+		bits = sieve_of(x, with);
 		not = new_label(&l->g->e);
+		if_sieved(l, bits, tested, not);
 		if_earlier(l, x->f->first, not);
 		cond(l, &l->gr->conds[c], not);
-		families(l, x, with);
+		families(l, x, with, bits);
 		place(&l->g->e, not);
 		x += with;
 		n -= with;
@@ -287,6 +310,7 @@ void cg_lookup(struct cg *g, int table, __u32 group)
 	struct emit *e = &g->e;
 	struct lookup l;
 	int hot = 0, n = 0;
+	__u32 none;
 
 	cg_lookup_init(&l, g, t, gr);
 	if (!x || g->e.err) {
@@ -309,10 +333,14 @@ void cg_lookup(struct cg *g, int table, __u32 group)
 		__u32 fine = new_label(e);
 
 		if_bad(&l, x, hot, fine);
-		families(&l, x, hot);
+		families(&l, x, hot, 0);
 		place(e, fine);
 	}
-	families(&l, x + hot, n);
+	none = new_label(e);
+	cg_sieves(&l);
+	if_sieved(&l, sieve_of(x + hot, n), 0, none);
+	families(&l, x + hot, n, sieve_of(x + hot, n));
+	place(e, none);
 	free(x);
 }
 

@@ -37,6 +37,10 @@
  * that match its key, those of shorter prefixes too, so that the last entry
  * found has the answer.  A family of one length is one hash table.
  *
+ * Where many tables are about sources, or destinations, a sieve (classify_sieve.c) tells by
+ * the address's upper bits which of them a packet can be in: the others are not looked at,
+ * and where that leaves few lengths of a family, those are tried instead of searched.
+ *
  * Ranges and lists are either conditions, where several rules share them, or
  * are cut into prefixes.
  *
@@ -95,6 +99,7 @@ struct cl_table {
 	__u32 nkeys;		/* with markers */
 	struct phash ph;
 	__u64 disp, slots;	/* offsets in the image */
+	__u32 sieve;		/* bits of the group's: if none is set, the key is not here */
 };
 
 struct cl_family {
@@ -116,6 +121,16 @@ struct cl_family {
 	__u32 nrules, nmarkers;
 	int ntables, root;
 	struct cl_table *tables;	/* by length; the search begins with root */
+	__u32 sieve;		/* of all its tables; 0: it is looked at always */
+	bool spread;		/* not searched: each table that the sieve names, the longest first */
+};
+
+#define CL_SIEVE_BITS 16	/* the destination's are the upper half of struct cl_table .sieve */
+
+/* By the upper bits of an IPv4 address: what can be there. */
+struct cl_sieve {
+	__u8 bits;		/* of the address; 0: there is none */
+	__u64 at;		/* offset: CL_SIEVE_BITS each */
 };
 
 /* The table that the search among those from @lo to @hi begins with. */
@@ -154,6 +169,7 @@ struct ir_group {
 	struct cl_cond *conds;
 	__u32 nfamilies;
 	struct cl_family *families;	/* by first */
+	struct cl_sieve sieve[2];	/* CL_SADDR, CL_DADDR */
 	__u32 nacts;
 	struct cl_act *acts;
 	__u64 nodes;		/* offset: { value, next } of lists */

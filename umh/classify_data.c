@@ -238,11 +238,9 @@ static int level_of(const struct cl_family *f, int len)
 	return i;
 }
 
-/* The lengths that there are, as tables. */
-static void find_lengths(struct work *w, struct ir_arena *a, const struct cl_items *it)
+void cl_family_lengths(struct ir_arena *a, struct cl_family *f, const struct cl_items *it)
 {
 	bool seen[129] = { false };
-	struct cl_family *f = w->f;
 
 	f->ntables = 0;
 	for (__u32 i = 0; i < it->n; i++) {
@@ -254,6 +252,12 @@ static void find_lengths(struct work *w, struct ir_arena *a, const struct cl_ite
 	for (int len = 0; len <= 128; len++)
 		if (seen[len])
 			f->tables[f->ntables++].len = len;
+}
+
+static void find_masks(struct work *w)
+{
+	struct cl_family *f = w->f;
+
 	w->mask = calloc(f->ntables, sizeof(*w->mask));
 	if (!w->mask)
 		abort();
@@ -491,21 +495,22 @@ static int build_tables(struct work *w, struct cl_image *im)
 	return ret;
 }
 
-int cl_family_build(const struct ir_table *t, struct ir_arena *a, struct cl_family *f,
-		    const struct cl_items *it, struct cl_lists *l, struct cl_image *im)
+int cl_family_build(const struct ir_table *t, struct cl_family *f, const struct cl_items *it,
+		    struct cl_lists *l, struct cl_image *im)
 {
 	struct work w = { .t = t, .f = f, .l = l, .cap = it->n / 2 };
 	int ret = 0;
 
 	phash_init(&w.any, 1, 0);
 	rehash(&w);
-	find_lengths(&w, a, it);
+	find_masks(&w);
 	for (__u32 i = 0; i < it->n; i++)
 		append(&w, entry(&w, it->it[i].word, level_of(f, it->it[i].len)),
 		       it->it[i].value);
 	find_root(&w);
 	if (f->ntables > 1) {
-		add_markers(&w);
+		if (!f->spread)
+			add_markers(&w);
 		inherit(&w);
 	}
 	f->depth = depth(&w);

@@ -193,15 +193,25 @@ static int build_families(struct run *r, struct making *m, struct cl_image *im)
 {
 	struct cl_lists l = { .goes_on = m->g->resumes ? goes_on : NULL, .arg = m };
 	struct ir_group *g = m->g;
+	const struct cl_items **items = calloc(g->nfamilies + 1, sizeof(*items));
 	__u32 deep = r->limits->deep;
 	int ret = 0;
 
+	if (!items)
+		abort();
+	for (__u32 s = 0; s < r->sorts.n; s++)
+		if (m->family[s] && g->families[m->family[s] - 1].nwords) {
+			items[m->family[s] - 1] = &m->items[s];
+			cl_family_lengths(r->arena, &g->families[m->family[s] - 1], &m->items[s]);
+		}
+	cl_sieves(r->t, g, items, im);
+
 	/* each costs a lookup of its own, where a walk of all rules costs one test for each */
 	l.most = deep ? g->nmembers / deep : 0;
-	for (__u32 s = 0; !ret && s < r->sorts.n; s++)
-		if (m->family[s] && g->families[m->family[s] - 1].nwords)
-			ret = cl_family_build(r->t, r->arena, &g->families[m->family[s] - 1],
-					      &m->items[s], &l, im);
+	for (__u32 i = 0; !ret && i < g->nfamilies; i++)
+		if (items[i])
+			ret = cl_family_build(r->t, &g->families[i], items[i], &l, im);
+	free(items);
 	if (!ret && l.n) {
 		g->nnodes = l.n;
 		g->nodes = cl_image_add(im, l.n * sizeof(*l.node));

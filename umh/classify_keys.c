@@ -307,7 +307,7 @@ static int put_markers(struct edit *x, const struct at *a)
 	struct cl_family *f = &x->g->families[a->family];
 	int lo = 0, hi = f->ntables - 1, ret = 0;
 
-	while (!ret) {
+	while (!ret && !f->spread) {
 		int mid = cl_middle(f, lo, hi);
 		struct at m = *a;
 		struct tab b;
@@ -348,6 +348,7 @@ int edit_insert(struct edit *x, const struct at *a, __u32 value)
 	if (value < f->first)
 		f->first = value;
 	b = tab(x, f, a->level);
+	cl_sieve_add(g, &x->im, f, b.t, &a->k);
 	if (!is_there(&b, a->k.word))
 		ret = slot_put_key(&b, a->k.word) ?: put_markers(x, a);
 	return ret ?: renew(&b, a) ?: change_below(x, a, value, true);

@@ -4,7 +4,7 @@
  * classify_merge.c (chains that become one), classify_rule.c (what a rule is),
  * classify_native.c (what native slots do), classify_run.c (which rules of a run
  * become members), classify_group.c (their group), classify_data.c (a family's
- * tables), classify_edit.c, classify_apart.c, classify_keys.c and classify_slot.c
+ * tables), classify_sieve.c (which of them are looked at), classify_edit.c, classify_apart.c, classify_keys.c and classify_slot.c
  * (changes), classify_text.c (groups, for people).
  */
 #ifndef XTJIT_CLASSIFY_PRIV_H
@@ -120,8 +120,19 @@ struct cl_lists {
 bool cl_family_layout(const struct ir_table *t, struct cl_family *f);
 void cl_items_add(const struct ir_table *t, const struct cl_family *f, struct cl_items *it,
 		  const struct cl_prefix *const key[CL_NFIELDS], __u32 value);
+/* The tables that there will be, by length, empty. */
+void cl_family_lengths(struct ir_arena *a, struct cl_family *f, const struct cl_items *it);
+/*
+ * The group's sieves, if they are worth it, before its families' tables are built of @items,
+ * by family, NULL where there are none.
+ */
+void cl_sieves(const struct ir_table *t, struct ir_group *g, const struct cl_items *const *items,
+	       struct cl_image *im);
+/* The key comes to the table. */
+void cl_sieve_add(const struct ir_group *g, const struct cl_image *im, const struct cl_family *f,
+		  const struct cl_table *tab, const struct cl_item *it);
 /* Builds the tables of what was added, in order of the values. 0, -E2BIG (lists too long), -ENOMEM. */
-int cl_family_build(const struct ir_table *t, struct ir_arena *a, struct cl_family *f,
-		    const struct cl_items *it, struct cl_lists *l, struct cl_image *im);
+int cl_family_build(const struct ir_table *t, struct cl_family *f, const struct cl_items *it,
+		    struct cl_lists *l, struct cl_image *im);
 
 #endif

@@ -87,6 +87,9 @@ void classify_print(FILE *out, const struct ir_table *t, const struct ir_group *
 	fprintf(out, "%s%s: %u rules by lookup in %u families, %u between; they", indent,
 		t->chains[g->chain].name, g->nmembers, n, g->nrest);
 	print_acts(out, t, g);
+	for (int i = CL_SADDR; i <= CL_DADDR; i++)
+		if (g->sieve[i].bits)
+			fprintf(out, "; sieve of %s/%u", field_name[i], g->sieve[i].bits);
 	fputc('\n', out);
 	for (__u32 i = 0; families && i < g->nfamilies; i++) {
 		fprintf(out, "%s  ", indent);

@@ -24,9 +24,16 @@ struct shape {
 	bool v6;
 	int rules, nets;	/* so many first halves of addresses */
 	int chains, layer;	/* layer: so many at each depth, small ones; 0: at any */
+	bool wide;			/* IPv4 addresses are all over the place */
 	bool deep;			/* many rules that packets go on behind, of short prefixes */
 	bool src, dst, ports, ranges, lists, jumps, goes_on, rest, ifaces, states, macs;
 };
+
+/* The first byte of an IPv4 address. */
+static __u32 first_byte(const struct shape *s)
+{
+	return s->wide ? prng(9) * 29 : 10;
+}
 
 static void put_addr(FILE *f, const struct shape *s, const char *field)
 {
@@ -51,7 +58,7 @@ static void put_addr(FILE *f, const struct shape *s, const char *field)
 			2 + prng(2), a % 5, a + prng(50));
 		return;
 	}
-	__u32 v = 10u << 24 | prng(s->nets) << 16 | prng(4) << 8 | prng(6);
+	__u32 v = first_byte(s) << 24 | prng(s->nets) << 16 | prng(4) << 8 | prng(6);
 
 	v &= ~0u << (32 - len);
 	fprintf(f, "%s == %u.%u.%u.%u/%d; ", field, v >> 24, v >> 16 & 255, v >> 8 & 255, v & 255,
@@ -186,8 +193,10 @@ static void random_words(const struct shape *s, char *w, size_t size)
 		snprintf(saddr, sizeof(saddr), "2001:db8:%x:%x::%x", prng(s->nets), prng(6), prng(5));
 		snprintf(daddr, sizeof(daddr), "2001:db8:%x:%x::%x", prng(s->nets), prng(6), prng(5));
 	} else {
-		snprintf(saddr, sizeof(saddr), "10.%u.%u.%u", prng(s->nets + 1), prng(5), prng(8));
-		snprintf(daddr, sizeof(daddr), "10.%u.%u.%u", prng(s->nets + 1), prng(5), prng(8));
+		snprintf(saddr, sizeof(saddr), "%u.%u.%u.%u", first_byte(s), prng(s->nets + 1),
+			 prng(5), prng(8));
+		snprintf(daddr, sizeof(daddr), "%u.%u.%u.%u", first_byte(s), prng(s->nets + 1),
+			 prng(5), prng(8));
 	}
 	snprintf(w, size, "%s saddr %s daddr %s sport %u dport %u flags %u %s %s %s",
 		 PICK("tcp", "tcp", "udp", "icmp 8 0", "proto 47"), saddr, daddr, prng(32), prng(32),
@@ -214,6 +223,7 @@ static void random_shape(struct shape *s)
 		s->rules += 100;
 		s->nets = 2;
 	}
+	s->wide = prng(3) == 0;
 	if (!s->src && !s->dst)
 		s->src = true;
 }

@@ -216,8 +216,30 @@ static const struct ir_rule *any_rule(const struct ir_table *t, __u32 *chain, __
 	return &c->rules[*at];
 }
 
-/* A change of one rule: some other's copy comes, or one goes that is no policy. */
-static void random_edit(const struct ir_table *t, struct cl_edit *e, __u32 *at)
+/* The rule, with the address it tests first, if any, somewhere else. */
+static const struct ir_rule *elsewhere(const struct ir_table *t, const struct shape *s,
+				       const struct ir_rule *r)
+{
+	struct ir_rule *moved = ir_alloc(t->arena, sizeof(*moved));
+
+	*moved = *r;
+	moved->preds = ir_alloc(t->arena, r->npreds * sizeof(*r->preds));
+	memcpy(moved->preds, r->preds, r->npreds * sizeof(*r->preds));
+	for (int i = 0; i < r->npreds; i++) {
+		struct ir_pred *p = &moved->preds[i];
+
+		if (p->kind != IR_P_RANGE || p->lo != p->hi ||
+		    (p->field != IR_SADDR && p->field != IR_DADDR))
+			continue;
+		p->lo = p->hi = (p->lo & 0xffffff) | (first_byte(s) << 24 & p->mask);
+		break;
+	}
+	return moved;
+}
+
+/* A change of one rule: one like some other comes, or one goes that is no policy. */
+static void random_edit(const struct ir_table *t, const struct shape *s, struct cl_edit *e,
+			__u32 *at)
 {
 	const struct ir_rule *old = any_rule(t, &e->chain, at), *other;
 	__u32 chain, i;
@@ -228,7 +250,7 @@ static void random_edit(const struct ir_table *t, struct cl_edit *e, __u32 *at)
 	other = any_rule(t, &chain, &i);
 	if (prng(2) || *at + 1 == t->chains[e->chain].nrules) {
 		e->nadd = 1;
-		e->add = other;
+		e->add = prng(2) ? other : elsewhere(t, s, other);
 	}
 	if (!e->nadd || (prng(4) == 0 && *at + 1 < t->chains[e->chain].nrules)) {
 		e->ndel = 1;
@@ -322,7 +344,7 @@ static bool one_edit(const struct shape *s, struct form *a, struct form *b, __u3
 	bool ok;
 	int ret;
 
-	random_edit(&a->ir, &e, &at);
+	random_edit(&a->ir, s, &e, &at);
 	numbered = e;
 	form_init(&x);
 	form_init(&y);
@@ -376,7 +398,7 @@ static bool random_edits(const struct shape *s, struct form *a, struct form *b, 
 	return ok;
 }
 
-static bool one_round(__u64 round, int drops[2], __u32 grouped[6])
+static bool one_round(__u64 round, int drops[2], __u32 grouped[8])
 {
 	struct cl_limits limits = { .family = 1 + prng(4), .group = 1 + prng(3), .chains = prng(3),
 				     .deep = prng(2) };
@@ -402,8 +424,13 @@ static bool one_round(__u64 round, int drops[2], __u32 grouped[6])
 	for (__u32 i = 0; i < b.grouped.ngroups; i++) {
 		grouped[0] += b.grouped.groups[i].nmembers;
 		grouped[1] += b.grouped.groups[i].nrest;
-		for (__u32 k = 0; k < b.grouped.groups[i].nfamilies; k++)
-			grouped[5] += b.grouped.groups[i].families[k].deep;
+		for (__u32 k = 0; k < b.grouped.groups[i].nfamilies; k++) {
+			const struct cl_family *f = &b.grouped.groups[i].families[k];
+
+			grouped[5] += f->deep;
+			grouped[6] += f->sieve && !f->spread;
+			grouped[7] += f->spread;
+		}
 	}
 	for (__u32 c = 0; c < b.grouped.nchains; c++)
 		grouped[4] += b.grouped.chains[c].merges;
@@ -455,7 +482,7 @@ static bool shares(void)
 int main(int argc, char **argv)
 {
 	int rounds, drops[2] = { 0 }, bad = 0;
-	__u32 grouped[6] = { 0 };
+	__u32 grouped[8] = { 0 };
 	__u64 seed;
 
 	verbose = argc > 1 && !strcmp(argv[1], "-v");
@@ -483,5 +510,7 @@ int main(int argc, char **argv)
 	tap_ok(shares(), "lots are drawn for each rule of a merged chain");
 	tap_ok(grouped[4] > (__u32)rounds, "%u chains were merged", grouped[4]);
 	tap_ok(grouped[5] || rounds < 250, "%u families had long lists", grouped[5]);
+	tap_ok(grouped[6] > (__u32)rounds / 4 && grouped[7] > (__u32)rounds / 4,
+	       "%u families are passed over by a sieve, of %u their tables, too", grouped[6], grouped[7]);
 	return tap_done();
 }
