@@ -280,37 +280,37 @@ static void bisect(struct lookup *l, const struct cl_family *f, int lo, int hi, 
 	bisect(l, f, lo, mid - 1, end);
 }
 
+/* Where the answer of the sieve is. */
+static short sieve_slot(const struct cg *g, int field)
+{
+	return g->slot[SLOT_SIEVE] + (field == CL_DADDR ? 4 : 0);
+}
+
 void cg_sieves(struct lookup *l)
 {
 	struct emit *e = &l->g->e;
-	int n = 0;
 
-	for (int i = CL_DADDR; i >= CL_SADDR; i--) {
+	for (int i = CL_SADDR; i <= CL_DADDR; i++) {
 		const struct cl_sieve *s = &l->gr->sieve[i];
 		const struct cl_part p = { .field = i };
 
-		if (n)
-			alui(e, BPF_LSH, R3, CL_SIEVE_BITS);
 		if (!s->bits)
 			continue;
 		ld(e, U32, R1, R6, part_slot(l, &p));
 		alui(e, BPF_RSH, R1, 32 - s->bits);
-		alui(e, BPF_LSH, R1, 1);
+		alui(e, BPF_LSH, R1, 2);
 		ldmapvalue(e, R2, l->map, s->at);
 		alu(e, BPF_ADD, R2, R1);
-		ld(e, U16, n ? R1 : R3, R2, 0);
-		if (n++)
-			alu(e, BPF_OR, R3, R1);
+		ld(e, U32, R1, R2, 0);
+		st(e, U32, R6, sieve_slot(l->g, i), R1);
 	}
-	if (n)
-		st(e, U64, R6, l->g->slot[SLOT_SIEVE], R3);
 }
 
-void cg_if_sieved(struct lookup *l, __u32 bits, __u32 not)
+void cg_if_sieved(struct lookup *l, const struct cl_family *f, __u32 bits, __u32 not)
 {
-	ld_slot(l->g, R1, SLOT_SIEVE);
+	ld(&l->g->e, U32, R1, R6, sieve_slot(l->g, f->sieve_by));
 	alui32(&l->g->e, BPF_AND, R1, bits);
-	jmpi(&l->g->e, BPF_JEQ, R1, 0, not);
+	jmpi32(&l->g->e, BPF_JEQ, R1, 0, not);
 }
 
 /* The tables that the sieve names, the longest first. */
@@ -319,7 +319,7 @@ static void spread(struct lookup *l, const struct cl_family *f, __u32 end)
 	for (int i = f->ntables - 1; i >= 0; i--) {
 		__u32 next = new_label(&l->g->e);
 
-		cg_if_sieved(l, f->tables[i].sieve, next);
+		cg_if_sieved(l, f, f->tables[i].sieve, next);
 		probe_best(l, f, &f->tables[i], next);
 		ja(&l->g->e, end);
 		place(&l->g->e, next);

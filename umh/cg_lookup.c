@@ -197,25 +197,26 @@ static __u32 sieve_of(const struct todo *x, int n)
 	__u32 bits = 0;
 
 	for (int i = 0; i < n; i++) {
-		if (!x[i].f->sieve)
+		if (!x[i].f->sieve || x[i].f->sieve_by != x->f->sieve_by)
 			return 0;
 		bits |= x[i].f->sieve;
 	}
 	return bits;
 }
 
-/* @tested: it is known that one of these is. */
-static void if_sieved(struct lookup *l, __u32 bits, __u32 tested, __u32 not)
+/* For families of which @f is one; @tested: it is known that one of these is. */
+static void if_sieved(struct lookup *l, const struct cl_family *f, __u32 bits, __u32 tested,
+		      __u32 not)
 {
 	if (bits && bits != tested)
-		cg_if_sieved(l, bits, not);
+		cg_if_sieved(l, f, bits, not);
 }
 
 static void lone(struct lookup *l, const struct todo *x, __u32 tested)
 {
 	__u32 not = new_label(&l->g->e);
 
-	if_sieved(l, x->f->sieve, tested, not);
+	if_sieved(l, x->f, x->f->sieve, tested, not);
 	if_earlier(l, x->f->first, not);
 	for (int i = 0; i < x->f->nconds; i++)
 		if (!(x->done >> i & 1))
@@ -261,7 +262,7 @@ static void families(struct lookup *l, struct todo *x, int n, __u32 tested)
 		with = split(x, n, c);
 		bits = sieve_of(x, with);
 		not = new_label(&l->g->e);
-		if_sieved(l, bits, tested, not);
+		if_sieved(l, x->f, bits, tested, not);
 		if_earlier(l, x->f->first, not);
 		cond(l, &l->gr->conds[c], not);
 		families(l, x, with, bits);
@@ -338,7 +339,8 @@ void cg_lookup(struct cg *g, int table, __u32 group)
 	}
 	none = new_label(e);
 	cg_sieves(&l);
-	if_sieved(&l, sieve_of(x + hot, n), 0, none);
+	if (n)
+		if_sieved(&l, x[hot].f, sieve_of(x + hot, n), 0, none);
 	families(&l, x + hot, n, sieve_of(x + hot, n));
 	place(e, none);
 	free(x);

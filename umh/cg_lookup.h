@@ -33,10 +33,10 @@ enum told { TOLD, TOLD_BY_CONNTRACK, NOT_FORWARDED, NOT_TOLD };
 
 enum told cg_told(const struct cg *g, const struct cl_cond *c);
 
-/* Asks the group's sieves about the packet; spoils r1 to r3. */
+/* Asks the group's sieves about the packet; spoils r1, r2. */
 void cg_sieves(struct lookup *l);
-/* Goes to @not if none of the bits is set in what they said; spoils r1. */
-void cg_if_sieved(struct lookup *l, __u32 bits, __u32 not);
+/* Goes to @not if none of the bits is set in what the family's said; spoils r1. */
+void cg_if_sieved(struct lookup *l, const struct cl_family *f, __u32 bits, __u32 not);
 /* Looks the packet up in the family, whose conditions hold: it may have the best value. */
 void cg_family(struct lookup *l, const struct cl_family *f);
 

@@ -121,16 +121,15 @@ struct cl_family {
 	__u32 nrules, nmarkers;
 	int ntables, root;
 	struct cl_table *tables;	/* by length; the search begins with root */
+	__u8 sieve_by;		/* CL_SADDR, CL_DADDR: whose sieve */
 	__u32 sieve;		/* of all its tables; 0: it is looked at always */
 	bool spread;		/* not searched: each table that the sieve names, the longest first */
 };
 
-#define CL_SIEVE_BITS 16	/* the destination's are the upper half of struct cl_table .sieve */
-
 /* By the upper bits of an IPv4 address: what can be there. */
 struct cl_sieve {
 	__u8 bits;		/* of the address; 0: there is none */
-	__u64 at;		/* offset: CL_SIEVE_BITS each */
+	__u64 at;		/* offset: 32 bits each */
 };
 
 /* The table that the search among those from @lo to @hi begins with. */

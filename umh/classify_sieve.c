@@ -13,7 +13,9 @@
 #define TABLES		3	/* to look at, from which on one is worth it */
 #define LEAST_BITS	8
 #define MOST_BITS	20
-#define KEYS		8	/* entries a key, at least */
+#define BITS		32	/* of an entry */
+#define KEYS		4	/* entries a key, at least */
+#define SAME		8	/* keys an entry that has any, at most: few addresses are not worth it */
 
 struct sieving {
 	struct ir_group *g;
@@ -23,8 +25,13 @@ struct sieving {
 	 * A tree: 1 is all addresses, of i the halves are 2 i and 2 i + 1; the leaves are the
 	 * entries.  So a short prefix is no more work than a long one.
 	 */
-	__u16 *node;
+	__u32 *node;
 	__u32 nleaves;
+};
+
+struct sized {
+	struct cl_family *f;
+	__u32 nkeys;
 };
 
 /* The field whose sieve the family has to do with, or none. */
@@ -51,16 +58,6 @@ static int worth(const struct sieving *s)
 	return n;
 }
 
-static __u32 count_keys(const struct sieving *s)
-{
-	__u32 n = 0;
-
-	for (__u32 i = 0; i < s->g->nfamilies; i++)
-		if (by_field(&s->g->families[i], s->field))
-			n += s->items[i]->n;
-	return n;
-}
-
 static __u32 prefix(const struct cl_family *f, const struct cl_item *it, int field)
 {
 	const struct cl_part *p = f->parts;
@@ -70,34 +67,64 @@ static __u32 prefix(const struct cl_family *f, const struct cl_item *it, int fie
 	return it->word[p->word] >> p->shift;
 }
 
+/* Addresses: a rule's keys come one behind the other. */
+static __u32 count_prefixes(const struct sieving *s)
+{
+	__u32 n = 0;
+
+	for (__u32 i = 0; i < s->g->nfamilies; i++) {
+		const struct cl_family *f = &s->g->families[i];
+
+		for (__u32 k = 0; by_field(f, s->field) && k < s->items[i]->n; k++) {
+			const struct cl_item *it = &s->items[i]->it[k];
+
+			n += !k || prefix(f, it, s->field) != prefix(f, it - 1, s->field);
+		}
+	}
+	return n;
+}
+
 static int prefix_len(const struct cl_family *f, const struct cl_item *it, int field)
 {
 	return f->vary == field ? it->len : f->len[field];
 }
 
-/* Of an entry's bits, in what the sieves say together. */
-static int shift(int field)
+/* By keys; only of the field's. */
+static int by_size(const void *a, const void *b)
 {
-	return field == CL_SADDR ? 0 : CL_SIEVE_BITS;
+	const struct sized *x = a, *y = b;
+
+	return x->nkeys < y->nkeys ? 1 : -(x->nkeys > y->nkeys);
 }
 
-/* Each table has a bit of its own; once there are none left, it shares one. */
+/*
+ * The larger the family, the more it is worth to know its tables apart: each has a bit of
+ * its own, as long as others have one, too; then all have one together.
+ */
 static void give_bits(const struct sieving *s)
 {
-	int next = 0;
+	struct sized *of = calloc(s->g->nfamilies, sizeof(*of));
+	int n = 0, next = 0;
 
-	for (__u32 i = 0; i < s->g->nfamilies; i++) {
-		struct cl_family *f = &s->g->families[i];
+	if (!of)
+		abort();
+	for (__u32 i = 0; i < s->g->nfamilies; i++)
+		if (by_field(&s->g->families[i], s->field))
+			of[n++] = (struct sized){ &s->g->families[i], s->items[i]->n };
+	qsort(of, n, sizeof(*of), by_size);
+	for (int i = 0; i < n; i++) {
+		struct cl_family *f = of[i].f;
+		bool apart = f->vary == s->field && next + f->ntables + n - i - 1 <= BITS;
 
-		if (!by_field(f, s->field))
-			continue;
+		f->sieve_by = s->field;
 		for (int k = 0; k < f->ntables; k++) {
-			f->tables[k].sieve = 1u << next % CL_SIEVE_BITS << shift(s->field);
+			f->tables[k].sieve = 1u << next;
 			f->sieve |= f->tables[k].sieve;
-			next += f->vary == s->field;
+			next += apart && k < f->ntables - 1;
 		}
-		next += f->vary != s->field;
+		next += next < BITS - 1;
 	}
+	free(of);
 }
 
 static void fill(const struct sieving *s, const struct cl_family *f, const struct cl_items *it)
@@ -112,7 +139,7 @@ static void fill(const struct sieving *s, const struct cl_family *f, const struc
 		if (depth > s->bits)
 			depth = s->bits;
 		s->node[(1u << depth) + (prefix(f, &it->it[i], s->field) >> (32 - depth))] |=
-			of_len[it->it[i].len] >> shift(s->field);
+			of_len[it->it[i].len];
 	}
 }
 
@@ -127,7 +154,7 @@ static void spread_down(const struct sieving *s)
 /* What it says of a leaf about the family. */
 static __u32 said(const struct sieving *s, const struct cl_family *f, __u32 leaf)
 {
-	return (__u32)s->node[s->nleaves + leaf] << shift(s->field) & f->sieve;
+	return s->node[s->nleaves + leaf] & f->sieve;
 }
 
 /*
@@ -149,7 +176,7 @@ static bool spreads(const struct sieving *s, const struct cl_family *f)
 	return 2 * looks <= entries * (cl_halves(f->ntables) + 1);
 }
 
-/* Few enough of the families are left, and it is not the same few addresses in all rules. */
+/* Few enough of the families are left, and not all rules have the same few addresses. */
 static bool tells(const struct sieving *s, __u32 nkeys)
 {
 	__u64 left = 0, all = 0;
@@ -166,7 +193,7 @@ static bool tells(const struct sieving *s, __u32 nkeys)
 			left += !!said(s, f, i);
 		all += s->nleaves;
 	}
-	return left <= all / 4 * 3 && entries >= nkeys / KEYS;
+	return left <= all / 4 * 3 && entries >= nkeys / SAME;
 }
 
 static void settle(const struct sieving *s, bool use)
@@ -186,7 +213,7 @@ static void settle(const struct sieving *s, bool use)
 
 static void make(struct sieving *s, struct cl_sieve *to, struct cl_image *im)
 {
-	__u32 nkeys = count_keys(s);
+	__u32 nkeys = count_prefixes(s);
 	bool use;
 
 	for (s->bits = LEAST_BITS; s->bits < MOST_BITS && (1u << s->bits) / KEYS < nkeys;)
@@ -223,14 +250,13 @@ void cl_sieves(const struct ir_table *t, struct ir_group *g, const struct cl_ite
 void cl_sieve_add(const struct ir_group *g, const struct cl_image *im, const struct cl_family *f,
 		  const struct cl_table *tab, const struct cl_item *it)
 {
-	int field = tab->sieve >> CL_SIEVE_BITS ? CL_DADDR : CL_SADDR;
-	int bits = g->sieve[field].bits, len;
-	__u16 *at;
+	int field = f->sieve_by, bits = g->sieve[field].bits, len;
+	__u32 *at;
 
 	if (!tab->sieve)
 		return;
 	len = prefix_len(f, it, field);
-	at = (__u16 *)(im->p + g->sieve[field].at) + (prefix(f, it, field) >> (32 - bits));
+	at = (__u32 *)(im->p + g->sieve[field].at) + (prefix(f, it, field) >> (32 - bits));
 	for (__u32 i = 0; i < (len < bits ? 1u << (bits - len) : 1); i++)
-		at[i] |= tab->sieve >> shift(field);
+		at[i] |= tab->sieve;
 }

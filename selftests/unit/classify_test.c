@@ -223,6 +223,8 @@ static const struct ir_rule *elsewhere(const struct ir_table *t, const struct sh
 	struct ir_rule *moved = ir_alloc(t->arena, sizeof(*moved));
 
 	*moved = *r;
+	if (!r->npreds)
+		return moved;
 	moved->preds = ir_alloc(t->arena, r->npreds * sizeof(*r->preds));
 	memcpy(moved->preds, r->preds, r->npreds * sizeof(*r->preds));
 	for (int i = 0; i < r->npreds; i++) {

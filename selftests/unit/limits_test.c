@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The limits of lookups, on both sides of their edges: chains that are merged, long
- * lists, rules that an edit leaves apart.  What packets make of it is classify_test's.
+ * lists, sieves, rules that an edit leaves apart.  What packets make of it is classify_test's.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -134,6 +134,79 @@ static void test_list(int n, bool deep, __u32 rest)
 	table_free(&t);
 }
 
+/*
+ * 400 rules whose sources have @n lengths, by the second byte: so many have the first two alike.
+ * @field: they are about that. The group's first family.
+ */
+static void test_sieve(const char *field, int n, int alike, bool sieve, bool spread)
+{
+	struct table t;
+	char *text;
+	size_t len;
+	FILE *f = text_begin(&text, &len, 401);
+	const struct ir_group *g;
+	const struct cl_family *of;
+
+	for (int i = 0; i < 400; i++) {
+		__u32 a = (i / alike * 0x9e3779b1 & 0xffff0000) | (i & 255) << 8;
+		int l = 17 + i % n;
+
+		a &= ~0u << (32 - l);
+		fprintf(f, "%d: %s == %u.%u.%u.%u/%d -> drop\n", i, field, a >> 24, a >> 16 & 255,
+			a >> 8 & 255, a & 255, l);
+	}
+	fprintf(f, "400: -> accept\n");
+	table_make(&t, f, &text);
+	g = t.grouped.groups;
+	of = g->families;
+	tap_ok(t.grouped.ngroups == 1 && !of->sieve == !sieve && of->spread == spread &&
+	       !of->nmarkers == (spread || n == 1),
+	       "%s of %d lengths, %d alike: a sieve: %s, of its tables: %s", field, n, alike,
+	       sieve ? "yes" : "no", spread ? "yes" : "no");
+	table_free(&t);
+}
+
+/* So many kinds of rules, by conditions, that name sources of one length: each has a bit, or shares. */
+static void test_sieve_kinds(int kinds)
+{
+	struct table t;
+	char *text;
+	size_t len;
+	FILE *f = text_begin(&text, &len, kinds * 20 + 1);
+	__u32 all = 0, twice = 0;
+	const struct ir_group *g;
+
+	for (int i = 0; i < kinds * 20; i++)
+		fprintf(f, "%d: ttl == %d; saddr == %d.%d.%d.%d/32 -> drop\n", i, i % kinds,
+			IP(i * 7 & 255, i));
+	fprintf(f, "%d: -> accept\n", kinds * 20);
+	table_make(&t, f, &text);
+	g = t.grouped.groups;
+	for (__u32 i = 0; i < g->nfamilies; i++) {
+		twice |= all & g->families[i].sieve;
+		all |= g->families[i].sieve;
+	}
+	tap_ok(t.grouped.ngroups == 1 && (int)g->nfamilies == kinds &&
+	       all == (kinds < 3 ? 0 : kinds < 32 ? (1u << kinds) - 1 : ~0u) &&
+	       !twice == (kinds <= 32), "%d kinds of rules%s in a sieve%s", kinds,
+	       kinds < 3 ? " are not" : "", kinds > 32 ? ", some together" : "");
+	table_free(&t);
+}
+
+static void test_sieves(void)
+{
+	test_sieve("saddr", 1, 1, false, false);
+	test_sieve("saddr", 3, 1, false, false);
+	test_sieve("saddr", 4, 1, true, true);
+	test_sieve("daddr", 16, 1, true, true);
+	test_sieve("saddr", 16, 8, true, false);
+	test_sieve("saddr", 16, 10, false, false);
+	test_sieve_kinds(2);
+	test_sieve_kinds(3);
+	test_sieve_kinds(32);
+	test_sieve_kinds(33);
+}
+
 static const struct ir_rule *no_rule(void *arg, __u32 counter, __u32 *chain)
 {
 	(void)arg;
@@ -183,6 +256,7 @@ int main(void)
 	test_list(9, true, 0);
 	test_list(10, true, 0);
 	test_list(11, false, 11);
+	test_sieves();
 	test_apart();
 	return tap_done();
 }
