@@ -135,11 +135,11 @@ static void fill(const struct sieving *s, const struct cl_family *f, const struc
 		of_len[f->tables[k].len] = f->tables[k].sieve;
 	for (__u32 i = 0; i < it->n; i++) {
 		int depth = prefix_len(f, &it->it[i], s->field);
+		__u64 address = prefix(f, &it->it[i], s->field);
 
 		if (depth > s->bits)
 			depth = s->bits;
-		s->node[(1u << depth) + (prefix(f, &it->it[i], s->field) >> (32 - depth))] |=
-			of_len[it->it[i].len];
+		s->node[(1u << depth) + (address >> (32 - depth))] |= of_len[it->it[i].len];
 	}
 }
 

@@ -51,6 +51,10 @@ static void put_addr(FILE *f, const struct shape *s, const char *field)
 			l6 == 60 ? b & ~15 : l6 > 60 ? b : 0, l6 == 127 ? c & ~1 : l6 > 127 ? c : 0, l6);
 		return;
 	}
+	if (s->ranges && prng(60) == 0) {
+		fprintf(f, "%s in 0.0.0.0-255.255.255.255; ", field);
+		return;
+	}
 	if (s->ranges && prng(6) == 0) {
 		__u32 a = prng(200);
 
