@@ -229,6 +229,11 @@ static void lib_event(struct cg *g)
 	movi(e, R3, 0);
 	call_helper(e, BPF_FUNC_ringbuf_reserve);
 	jmpi(e, BPF_JNE, R0, 0, got);
+	if (g->env->lost > 0) {
+		ldmapvalue(e, R1, g->env->lost, 0);
+		movi(e, R2, 1);
+		atomic(e, U64, BPF_ADD, R1, 0, R2);
+	}
 	lib_ret(g, 0);
 	place(e, got);
 	mov(e, R8, R0);

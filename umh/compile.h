@@ -47,14 +47,16 @@ int possible_cpus(void);
 
 /*
  * What all programs of this helper share; the fds stay the caller's.  Programs
- * for the module use neither map.
+ * for the module use none of these maps.
  * ring: BPF_MAP_TYPE_RINGBUF of struct event.
  * self: hash map of the helper's own sockets and answers (below).
+ * lost: array map of one __u64, BPF_F_MMAPABLE: events that the ring had no room for; 0:
+ * they are not counted.
  * drops: where what is dropped is counted; NULL: nowhere.
  */
 struct compile_env {
 	__u64 netns;		/* cookie */
-	int ring, self;
+	int ring, self, lost;
 	const struct drops *drops;
 	int l3off;		/* programs for the module: where the packet begins; but in tests, 0 */
 	bool trace;		/* ... they tell it of each rule that a traced packet matches */

@@ -243,7 +243,8 @@ static struct compile_env compile_env(__u64 netns, FILE *listing)
 	struct space *s = space_find(netns);
 
 	return (struct compile_env){
-		.netns = netns, .ring = helper.ring, .self = helper.self, .listing = listing,
+		.netns = netns, .ring = helper.ring, .self = helper.self,
+		.lost = helper.lost, .listing = listing,
 		.drops = s ? space_drops(s) : NULL,
 	};
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the parts of the helper share: its options, and the two maps of all
+ * What the parts of the helper share: its options, and the maps of all
  * its programs.
  */
 #ifndef XTJIT_HELPER_H
@@ -15,7 +15,7 @@ struct helper {
 	const struct backend *backend;
 	__u8 early;		/* enum xtjit_early, never DEFAULT */
 	__u8 fallback;		/* enum xtjit_fallback, never DEFAULT */
-	int ring, self;		/* see struct compile_env */
+	int ring, self, lost;	/* see struct compile_env */
 	__u64 requests, replaces, edits, refused, handed_over, recovered;
 	__u64 started;		/* CLOCK_BOOTTIME, ns */
 };

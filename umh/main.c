@@ -163,7 +163,10 @@ static void timer_event(struct watch *w, __u32 events)
 	request_tick();
 	space_tick();
 	look_for_module();
-	if (!module_is_open() && ++ticks % IDLE_TICKS == 0)
+	if (module_is_open())
+		return;
+	sidefx_tick();
+	if (++ticks % IDLE_TICKS == 0)
 		sidefx_idle();
 }
 
@@ -281,7 +284,11 @@ static int open_shared(struct xt_err *err)
 		return helper.ring;
 	helper.self = shared_map("self", BPF_MAP_TYPE_HASH, sizeof(__u64),
 				 sizeof(struct self_entry), SELF_MAX, 0, err);
-	return helper.self < 0 ? helper.self : 0;
+	if (helper.self < 0)
+		return helper.self;
+	helper.lost = shared_map("lost", BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(__u64), 1,
+				 BPF_F_MMAPABLE, err);
+	return helper.lost < 0 ? helper.lost : 0;
 }
 
 static void raise_limits(void)
@@ -316,7 +323,7 @@ static int open_slow_path(struct xt_err *err)
 {
 	int ret = open_shared(err);
 
-	if (!ret && sidefx_init(helper.self))
+	if (!ret && sidefx_init(helper.self, helper.lost))
 		ret = xt_fail(err, -EIO, "slow path");
 	return ret;
 }
@@ -371,6 +378,8 @@ static void finish(void)
 		close(helper.ring);
 	if (helper.self >= 0)
 		close(helper.self);
+	if (helper.lost > 0)
+		close(helper.lost);
 	/* what all share is of no use to the next one */
 	if (!state_has_spaces(state_root()))
 		state_forget();

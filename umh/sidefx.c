@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <bpf/bpf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netfilter.h>
@@ -8,6 +9,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "err.h"
 #include "sidefx_priv.h"
 
 #ifndef SO_NETNS_COOKIE
@@ -19,6 +21,7 @@
 
 static struct sidefx_stats stats;
 static __u64 init_netns;	/* 0: not known */
+static int lost_map = -1;
 
 bool kernel_since(unsigned int major, unsigned int minor)
 {
@@ -43,9 +46,10 @@ static __u64 own_netns(void)
 	return cookie;
 }
 
-int sidefx_init(int self_map)
+int sidefx_init(int self, int lost)
 {
-	ns_init(self_map);
+	ns_init(self);
+	lost_map = lost;
 	if (!access(ALL_NETNS, F_OK))
 		init_netns = own_netns();
 	return 0;
@@ -53,7 +57,21 @@ int sidefx_init(int self_map)
 
 const struct sidefx_stats *sidefx_get_stats(void)
 {
+	__u32 key = 0;
+
+	if (lost_map >= 0)
+		bpf_map_lookup_elem(lost_map, &key, &stats.lost);
 	return &stats;
+}
+
+void sidefx_tick(void)
+{
+	static __u64 told;
+	__u64 lost = sidefx_get_stats()->lost;
+
+	if (lost > told)
+		xt_log("the ring buffer was full: %llu log lines or answers are lost so far", lost);
+	told = lost;
 }
 
 static bool log_all_netns(void)

@@ -29,19 +29,23 @@ struct sidefx_stats {
 	__u64 reject_limited;	/* by icmp_ratelimit, icmp_msgs_per_sec */
 	__u64 reject_failed;	/* no route, the namespace is gone, a full queue */
 	__u64 bad;		/* records that make no sense */
+	__u64 lost;		/* since there is the ring: it had no room for them */
 };
 
 /*
- * To be called once, in the namespace of process 1.  @self_map: see struct
- * compile_env, -1: none.  0 or a negative errno.
+ * To be called once, in the namespace of process 1.  @self_map, @lost_map: self and
+ * lost of struct compile_env, -1: none.  0 or a negative errno.
  */
-int sidefx_init(int self_map);
+int sidefx_init(int self_map, int lost_map);
 
 /*
  * A callback for ring_buffer__new().  Always 0, so that the ring is drained;
  * never waits.
  */
 int sidefx_event(void *ctx, void *data, size_t len);
+
+/* To be called every second: says in the log when more were lost. */
+void sidefx_tick(void);
 
 /* To be called every few seconds: closes what has not been used for a while. */
 void sidefx_idle(void);

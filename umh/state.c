@@ -119,7 +119,8 @@ void state_forget(void)
 static void other_pin(const char *dir, const char *name, void *arg)
 {
 	(void)dir;
-	*(bool *)arg |= strcmp(name, "ring") && strcmp(name, "self") && strcmp(name, "grace");
+	*(bool *)arg |= strcmp(name, "ring") && strcmp(name, "self") && strcmp(name, "lost") &&
+			strcmp(name, "grace");
 }
 
 bool state_has_spaces(const char *dir)

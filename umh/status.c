@@ -101,8 +101,9 @@ static void print_helper(FILE *out)
 		helper.refused, helper.handed_over, helper.recovered);
 	if (module_is_open())
 		return;
-	fprintf(out, "  logged %llu (failed %llu), rejected %llu (limited %llu, failed %llu)\n",
-		fx->logged, fx->log_failed, fx->rejected, fx->reject_limited, fx->reject_failed);
+	fprintf(out, "  logged %llu (failed %llu), rejected %llu (limited %llu, failed %llu), lost %llu\n",
+		fx->logged, fx->log_failed, fx->rejected, fx->reject_limited, fx->reject_failed,
+		fx->lost);
 }
 
 /* How the tables got the rulesets that are in force. */

@@ -66,11 +66,15 @@ class Counted:
         seen = [(port, f[at]) for port, f in self.router.captured()]
         return seen.count((0, pkt.Builder(self.v6).icmp_proto)), seen.count((1, pkt.UDP))
 
-    def done(self):
-        """(answers, lines) that the helper has sent and logged."""
+    def status(self):
+        """(answers sent, lines logged, packets that the ring had no room for)"""
         text = self.router.ns.run(self.impl.xtjit('status'), env=self.impl.env()).stdout
-        logged, sent = re.search(r'logged (\d+) .*rejected (\d+) ', text).groups()
-        return int(sent), int(logged)
+        logged, sent, lost = map(int, re.search(
+            r'logged (\d+) .*rejected (\d+) .*lost (\d+)', text).groups())
+        return sent, logged, lost
+
+    def done(self):
+        return self.status()[:2]
 
     def counters(self):
         save = self.router.save()
@@ -97,6 +101,7 @@ def test_overflow(t, impl, v6):
         t.ok(100 < answers < MANY and sent == 5 + answers,
              f'{label}: {answers} of {MANY} answers fit the ring', f'{sent} sent')
         t.eq(logged, 5, f'{label}: what came when it was full is not logged')
+        t.eq(c.status()[2], MANY - answers + 50, f'{label}: what was lost is counted')
         t.eq(c.counters(), c.expected(), f'{label}: counters')
         t.eq((c.send(5, 5), c.done()), ((5, 5), (sent + 5, 10)), f'{label}: and again')
         t.eq(c.counters(), c.expected(), f'{label}: counters at the end')

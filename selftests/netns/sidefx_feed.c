@@ -102,7 +102,7 @@ int main(int argc, char **argv)
 	home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	map = bpf_map_create(BPF_MAP_TYPE_HASH, "self", 8, sizeof(struct self_entry), SELF_MAX,
 			     NULL);
-	if (map < 0 || home < 0 || sidefx_init(map))
+	if (map < 0 || home < 0 || sidefx_init(map, -1))
 		return 1;
 	while (!read_all(&len, sizeof(len)) && len <= sizeof(buf)) {
 		if (len) {
