@@ -73,6 +73,10 @@ class Counted:
             r'logged (\d+) .*rejected (\d+) .*lost (\d+)', text).groups())
         return sent, logged, lost
 
+    def logged_loss(self):
+        with open(self.impl.socket + '.log') as f:
+            return 'the ring buffer was full' in f.read()
+
     def done(self):
         return self.status()[:2]
 
@@ -102,6 +106,7 @@ def test_overflow(t, impl, v6):
              f'{label}: {answers} of {MANY} answers fit the ring', f'{sent} sent')
         t.eq(logged, 5, f'{label}: what came when it was full is not logged')
         t.eq(c.status()[2], MANY - answers + 50, f'{label}: what was lost is counted')
+        t.ok(dut.wait(c.logged_loss, 5), f"{label}: and the helper's log says so")
         t.eq(c.counters(), c.expected(), f'{label}: counters')
         t.eq((c.send(5, 5), c.done()), ((5, 5), (sent + 5, 10)), f'{label}: and again')
         t.eq(c.counters(), c.expected(), f'{label}: counters at the end')
