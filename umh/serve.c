@@ -405,6 +405,24 @@ static int dispatch(struct call *c, const struct xt_family *f)
 	return xt_fail(&c->err, -EOPNOTSUPP, "unknown operation %u", c->req.op);
 }
 
+/* As do_ipt_set_ctl() and do_ipt_get_ctl() ask; the module has asked already. */
+static int check_peer(struct call *c)
+{
+	int ret;
+
+	switch (c->req.op) {
+	case XTJIT_OP_PROC:
+	case XTJIT_OP_STATUS:
+	case XTJIT_OP_DUMP:
+		return 0;
+	}
+	ret = c->device ? 1 : users_may(c->peer);
+	if (ret < 0)
+		return xt_fail(&c->err, -EPERM, "what you may do cannot be seen from the helper: %s",
+			       strerror(-ret));
+	return ret ? 0 : -EPERM;
+}
+
 int serve(struct call *c)
 {
 	const struct xt_family *f = xt_family_by_proto(c->req.family);
@@ -418,7 +436,7 @@ int serve(struct call *c)
 		ret = netns_enter(c->netns);
 	if (ret)
 		return xt_fail(&c->err, ret, "network namespace: %s", strerror(-ret));
-	ret = dispatch(c, f);
+	ret = check_peer(c) ?: dispatch(c, f);
 	netns_leave();
 	return ret > 0 ? -EIO : ret;
 }

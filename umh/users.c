@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/nsfs.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -69,6 +71,64 @@ int users_has(pid_t pid)
 	ret = is_of(userns, name);
 	close(userns);
 	return ret;
+}
+
+/* In its own user namespace. 1, 0 or a negative errno. */
+static int has_net_admin(pid_t pid)
+{
+	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, pid };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &head, data))
+		return -errno;
+	return data[0].effective >> CAP_NET_ADMIN & 1;
+}
+
+static bool owned_by_root(int userns)
+{
+	uid_t owner;
+
+	return !ioctl(userns, NS_GET_OWNER_UID, &owner) && !owner;
+}
+
+/* From user namespace @userns upwards, which is closed: process @pid's, or one below it. */
+static int may_above(int userns, const char *pid, bool cap)
+{
+	int ret = is_of(userns, pid), parent;
+
+	while (!ret) {
+		parent = ioctl(userns, NS_GET_PARENT);
+		if (parent < 0)
+			break;		/* that was the first one, or our own */
+		ret = is_of(parent, pid);
+		cap |= ret == 1 && owned_by_root(userns);
+		close(userns);
+		userns = parent;
+	}
+	close(userns);
+	return ret == 1 ? cap : ret;
+}
+
+/* Of our own user namespace: which has all that we can be asked for below it. */
+static bool is_ours(const char *pid)
+{
+	char path[64];
+	struct stat own, its;
+
+	snprintf(path, sizeof(path), "/proc/%s/ns/user", pid);
+	return !stat("/proc/self/ns/user", &own) && !stat(path, &its) && same(&own, &its);
+}
+
+int users_may(pid_t pid)
+{
+	int cap = pid > 0 ? has_net_admin(pid) : -ESRCH, userns;
+	char name[16];
+
+	snprintf(name, sizeof(name), "%d", pid);
+	if (cap < 0 || (cap && is_ours(name)))
+		return cap;
+	userns = open_owner();
+	return userns < 0 ? userns : may_above(userns, name, cap);
 }
 
 /*

@@ -13,6 +13,13 @@
 /* 1 if process @pid is in it, 0 if not; a negative errno where that cannot be told. */
 int users_has(pid_t pid);
 
+/*
+ * 1 if process @pid, of euid 0 as we see it, may change the network namespace:
+ * ns_capable(net->user_ns, CAP_NET_ADMIN), security/commoncap.c.  0 if not; a
+ * negative errno where that cannot be told.
+ */
+int users_may(pid_t pid);
+
 enum users_kind { USERS_UID, USERS_GID };
 
 /*

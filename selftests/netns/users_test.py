@@ -24,6 +24,15 @@ MAP = '0 0 1\n1000 70000 10\n1010 500 5\n2000 90000 1000\n'
 SENDERS = (0, 1, 499, 500, 504, 505, 1000, 1010, 2000, 69999, 70000, 70009, 70010, 90000, 90999)
 
 INSIDE, OUTSIDE = ('-U', '-n'), ('-n',)
+LESS = 'setpriv --bounding-set -net_admin --inh-caps -net_admin'.split()
+BELOW = 'unshare -U -r'.split()
+# (what, writer, in what iptables runs): who may change rules at all.
+PEERS = (
+    ('inside', INSIDE, ()), ('inside, without the capability', INSIDE, LESS),
+    ('in a user namespace below', INSIDE, BELOW),
+    ('outside', OUTSIDE, ()), ('who made the user namespace', OUTSIDE, LESS),
+    ('in another user namespace', OUTSIDE, BELOW),
+)
 # (writer, rule of OUTPUT): what is taken, and what is refused.  From outside in
 # mangle: every change of filter sets its rules about users again.
 RULES = (
@@ -67,8 +76,8 @@ class Realm:
         return subprocess.run(['nsenter', *writer, '-t', str(self.init.pid), *cmd], check=check,
                               capture_output=True, text=True, env=self.impl.env(), **kw)
 
-    def iptables(self, writer, *args, check=True):
-        return self.run(writer, self.impl.command(self.tool) + list(args), check)
+    def iptables(self, writer, *args, check=True, by=()):
+        return self.run(writer, [*by, *self.impl.command(self.tool), *args], check)
 
     def save(self):
         return self.run(INSIDE, self.impl.command(self.tool + '-save') + ['-c']).stdout
@@ -117,6 +126,7 @@ class Play:
         self.impl, self.same, self.facts = impl, [], []
         self.realm = Realm(impl, v6)
         try:
+            self.peers()
             self.rules()
             if impl.real:
                 self.restart()
@@ -127,8 +137,23 @@ class Play:
         finally:
             self.realm.close()
 
-    def outcome(self, what, writer, *args):
-        r = self.realm.iptables(writer, *args, check=False)
+    def peers(self):
+        for what, writer, by in PEERS:
+            for args in ('-S FORWARD', '-A FORWARD -p tcp'):
+                self.outcome(f'{what}, {args}', writer, *args.split(), by=by)
+        ns = Netns('p')			# of the first user namespace
+        self.impl.cookies.append(ns.cookie)
+        try:
+            for by in ((), LESS, BELOW):
+                for args in ('-S FORWARD', '-A FORWARD -p tcp'):
+                    r = ns.run([*by, *self.impl.command(self.realm.tool), *args.split()],
+                               env=self.impl.env(), check=False)
+                    self.same.append((f'{" ".join(by)} {args}', outcome(r)))
+        finally:
+            ns.delete()
+
+    def outcome(self, what, writer, *args, by=()):
+        r = self.realm.iptables(writer, *args, check=False, by=by)
         self.same.append((what, (r.returncode, r.stdout, r.stderr)))
 
     def counters(self, what):
