@@ -7,6 +7,7 @@
 struct helper helper = {
 	.backend = &backend_link,
 	.early = XTJIT_EARLY_ON, .fallback = XTJIT_FALLBACK_KERNEL, .ring = -1, .self = -1,
+	.lost = -1,
 };
 
 __u64 now_ns(void)
