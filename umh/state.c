@@ -176,15 +176,6 @@ int state_get(const char *dir, const char *name)
 	return bpf_obj_get(path);
 }
 
-int state_get_to_read(const char *dir, const char *name)
-{
-	LIBBPF_OPTS(bpf_obj_get_opts, opts, .file_flags = BPF_F_RDONLY);
-	char path[PIN_DIR_MAX];
-
-	state_path(path, dir, "%s", name);
-	return bpf_obj_get_opts(path, &opts);
-}
-
 static int map_bytes(int fd, size_t *len)
 {
 	struct bpf_map_info info = {};
@@ -208,6 +199,9 @@ static int map_memory(struct pmem *m, int fd)
 	if (ret)
 		return ret;
 	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	m->frozen = p == MAP_FAILED && errno == EPERM;
+	if (m->frozen)
+		p = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	m->p = p;
@@ -252,6 +246,17 @@ int pmem_open(struct pmem *m, const char *dir, const char *name, size_t min)
 	if (ret)
 		pmem_close(m);
 	return ret;
+}
+
+int pmem_freeze(struct pmem *m)
+{
+	if (m->frozen)
+		return 0;
+	/* a map cannot be frozen while it is mapped to be written to; what points into it stays right */
+	if (mmap(m->p, m->len, PROT_READ, MAP_SHARED | MAP_FIXED, m->fd, 0) == MAP_FAILED)
+		abort();
+	m->frozen = !bpf_map_freeze(m->fd);
+	return m->frozen ? 0 : -errno;
 }
 
 int pmem_map(struct pmem *m, int fd)

@@ -56,8 +56,6 @@ int state_pin(int fd, const char *dir, const char *name);
 void state_unpin(const char *dir, const char *name);
 /* An fd, or a negative errno. */
 int state_get(const char *dir, const char *name);
-/* The same of a map, which cannot be written to by it. */
-int state_get_to_read(const char *dir, const char *name);
 
 /*
  * Memory that can be pinned: an array map, mmap()ed.  Up to 4096 bytes it has
@@ -67,14 +65,17 @@ struct pmem {
 	int fd;
 	void *p;
 	size_t len;
+	bool frozen;		/* for reading only */
 };
 
 #define PMEM_NONE { .fd = -1 }
 
 /* Zeroed memory of @len bytes. */
 int pmem_create(struct pmem *m, const char *name, size_t len, struct xt_err *err);
-/* Maps what DIR/NAME pins, of at least @min bytes. */
+/* Maps what DIR/NAME pins, of at least @min bytes; for reading only if it is frozen. */
 int pmem_open(struct pmem *m, const char *dir, const char *name, size_t min);
+/* From now on nobody can write to the map, who has an fd of it or will. 0 or a negative errno. */
+int pmem_freeze(struct pmem *m);
 /* Maps a map whose fd stays the caller's (m->fd is -1). */
 int pmem_map(struct pmem *m, int fd);
 void pmem_close(struct pmem *m);

@@ -208,19 +208,24 @@ int table_get_entries(struct table *t, struct call *c)
 	return 0;
 }
 
-/* Who asks reads it where it is pinned. */
+/* Who asks reads it where we have it, and can do no more with it. */
 int table_entries(struct table *t, struct call *c)
 {
 	const struct ipt_get_entries *get = c->payload;
 	struct gen *g = t->cur;
+	int ret;
 
 	if (get->size != g->h.size)
 		return -EAGAIN;
-	if (!g->decoded || g->blob.fd < 0)
+	/* what the module takes, it writes to */
+	if (!g->decoded || g->blob.fd < 0 || helper.backend->native)
 		return -EOPNOTSUPP;
-	c->out_fd = state_get_to_read(g->dir, "blob");
+	ret = pmem_freeze(&g->blob);
+	if (ret)
+		return ret;
+	c->out_fd = fcntl(g->blob.fd, F_DUPFD_CLOEXEC, 0);
 	if (c->out_fd < 0)
-		return c->out_fd;
+		return -errno;
 	return table_reply_counters(c, g);
 }
 

@@ -6,7 +6,11 @@ The commands of iptables through the shim and the helper, and the bare protocol:
 makes no sense, what is asked twice.
 """
 import array
+import ctypes
+import glob
+import mmap
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -14,6 +18,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
+import bpfsys
 import proto
 from proto import DUMP, GET, GET_ENTRIES, GET_INFO, PROC, SET, SET_ADD, SET_REPLACE
 from world import BUILD, Failed, check, counting_rules, main, run, test
@@ -184,6 +189,42 @@ def done_once(w):
         check(w.save() == saved, "replaced twice")
     check(w.call(SET, w.replace_arg(num_counters=n + 1), SET_REPLACE)[0] == -11, "EAGAIN")
     check(w.save() == saved, "a failed request changed something")
+
+
+def requests(w):
+    return int(re.search(r"requests (\d+)", w.status()).group(1))
+
+
+def pinned_blob(w):
+    """An fd of the entries of the ruleset in force."""
+    gens = glob.glob(w.root() + "/*/ip-filter/gen-*/blob")
+    path = max(gens, key=lambda p: int(p.split("/")[-2][4:])).encode()
+    buf = ctypes.create_string_buffer(path)
+    return bpfsys.bpf(7, struct.pack("=QII", ctypes.addressof(buf), 0, 0))	# BPF_OBJ_GET
+
+
+@test
+def large_tables_are_read_in_place(w):
+    """entries of a large table are read where the helper has them, and not written there"""
+    rules = "".join("-A INPUT -s 10.1.%d.%d/32 -j DROP\n" % (i >> 8, i & 255) for i in range(1000))
+    w.ipt(cmd="iptables-legacy-restore",
+          stdin="*filter\n:INPUT ACCEPT [0:0]\n%sCOMMIT\n" % rules)
+    for i in range(3):
+        w.ipt("-A", "INPUT", "-s", "10.2.0.%d" % i, "-j", "DROP")
+        before = requests(w)
+        saved = w.ipt("-S").stdout
+        check(requests(w) - before == 3, "more than GET_INFO, the entries, and status")
+        check(saved.count("-A INPUT") == 1001 + i and "10.2.0.%d" % i in saved, "not all rules")
+    fd = pinned_blob(w)
+    try:
+        mmap.mmap(fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ).close()
+        try:
+            mmap.mmap(fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE).close()
+            raise Failed("it can be written to")
+        except PermissionError:
+            pass
+    finally:
+        os.close(fd)
 
 
 sys.exit(main())
