@@ -4,8 +4,9 @@
  * classify_merge.c (chains that become one), classify_rule.c (what a rule is),
  * classify_native.c (what native slots do), classify_run.c (which rules of a run
  * become members), classify_group.c (their group), classify_data.c (a family's
- * tables), classify_sieve.c (which of them are looked at), classify_edit.c, classify_apart.c, classify_keys.c and classify_slot.c
- * (changes), classify_text.c (groups, for people).
+ * tables), classify_sieve.c (which of them are looked at), classify_edit.c,
+ * classify_apart.c, classify_keys.c and classify_slot.c (changes), classify_text.c
+ * (groups, for people).
  */
 #ifndef XTJIT_CLASSIFY_PRIV_H
 #define XTJIT_CLASSIFY_PRIV_H
