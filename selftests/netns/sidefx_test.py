@@ -22,7 +22,7 @@ from sidefx_packets import (ETH_IP, ETH_IP6, TCP, UDP, addr, ip4, ip6, normal, o
                             packets4, packets6, show, tcp, udp)
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
-PARTS = "sidefx*.c", "log*.c", "reject*.c", "xrlim.c"
+PARTS = "err.c", "sidefx*.c", "log*.c", "reject*.c", "xrlim.c"
 WITH4 = ["icmp-net-unreachable", "icmp-host-unreachable", "icmp-proto-unreachable",
          "icmp-port-unreachable", None, "icmp-net-prohibited", "icmp-host-prohibited",
          "tcp-reset", "icmp-admin-prohibited"]
