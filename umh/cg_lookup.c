@@ -311,7 +311,7 @@ void cg_lookup(struct cg *g, int table, __u32 group)
 	struct emit *e = &g->e;
 	struct lookup l;
 	int hot = 0, n = 0;
-	__u32 none;
+	__u32 none, bits;
 
 	cg_lookup_init(&l, g, t, gr);
 	if (!x || g->e.err) {
@@ -337,11 +337,12 @@ void cg_lookup(struct cg *g, int table, __u32 group)
 		families(&l, x, hot, 0);
 		place(e, fine);
 	}
+	bits = sieve_of(x + hot, n);
 	none = new_label(e);
 	cg_sieves(&l);
-	if (n)
-		if_sieved(&l, x[hot].f, sieve_of(x + hot, n), 0, none);
-	families(&l, x + hot, n, sieve_of(x + hot, n));
+	if (bits)
+		cg_if_sieved(&l, x[hot].f, bits, none);
+	families(&l, x + hot, n, bits);
 	place(e, none);
 	free(x);
 }

@@ -50,8 +50,8 @@ int possible_cpus(void);
  * for the module use none of these maps.
  * ring: BPF_MAP_TYPE_RINGBUF of struct event.
  * self: hash map of the helper's own sockets and answers (below).
- * lost: array map of one __u64, BPF_F_MMAPABLE: events that the ring had no room for; 0:
- * they are not counted.
+ * lost: array map of one __u64, BPF_F_MMAPABLE: events that the ring had no room for; not
+ * above 0: they are not counted.
  * drops: where what is dropped is counted; NULL: nowhere.
  */
 struct compile_env {

@@ -466,29 +466,10 @@ int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *er
 	return ret;
 }
 
-/* What a helper without the module had frozen, that with it needs to write to: a copy. */
-static int thaw(const struct gen *g, struct pmem *m)
-{
-	struct xt_err err = {};
-	struct pmem copy;
-	int ret = pmem_create(&copy, "xtjit_blob", m->len, &err);
-
-	if (ret)
-		return ret;
-	memcpy(copy.p, m->p, m->len);
-	pmem_close(m);
-	*m = copy;
-	return state_pin(m->fd, g->dir, "blob");
-}
-
 void *gen_entries(const struct gen *g, struct pmem *m)
 {
 	if (pmem_open(m, g->dir, "blob", GEN_ENTRIES + (size_t)g->h.size))
 		return NULL;
-	if (m->frozen && thaw(g, m)) {
-		pmem_close(m);
-		return NULL;
-	}
 	return m->p + GEN_ENTRIES;
 }
 
@@ -596,8 +577,7 @@ void gen_reprogrammed(struct gen *g, int prog, bool traced)
 	g->traced = traced;
 	if (prog_id(prog, &g->prog_id) || pmem_open(&m, g->dir, "blob", GEN_ENTRIES))
 		return;
-	if (!m.frozen)
-		((struct gen_blob *)m.p)->prog_id = g->prog_id;
+	((struct gen_blob *)m.p)->prog_id = g->prog_id;
 	pmem_close(&m);
 }
 

@@ -50,14 +50,21 @@ static bool same(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* Is it the one of the process that /proc/@pid shows? */
-static int is_of(int userns, const char *pid)
+/* Of the process that /proc/@pid shows. 0 or -1, with errno. */
+static int stat_of(const char *pid, struct stat *st)
 {
 	char path[64];
-	struct stat a, b;
 
 	snprintf(path, sizeof(path), "/proc/%s/ns/user", pid);
-	return fstat(userns, &a) || stat(path, &b) ? -errno : same(&a, &b);
+	return stat(path, st);
+}
+
+/* Is it the one of that process? */
+static int is_of(int userns, const char *pid)
+{
+	struct stat a, b;
+
+	return fstat(userns, &a) || stat_of(pid, &b) ? -errno : same(&a, &b);
 }
 
 int users_has(pid_t pid)
@@ -112,11 +119,9 @@ static int may_above(int userns, const char *pid, bool cap)
 /* Of our own user namespace: which has all that we can be asked for below it. */
 static bool is_ours(const char *pid)
 {
-	char path[64];
 	struct stat own, its;
 
-	snprintf(path, sizeof(path), "/proc/%s/ns/user", pid);
-	return !stat("/proc/self/ns/user", &own) && !stat(path, &its) && same(&own, &its);
+	return !stat_of("self", &own) && !stat_of(pid, &its) && same(&own, &its);
 }
 
 int users_may(pid_t pid)

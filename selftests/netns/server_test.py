@@ -215,6 +215,11 @@ def large_tables_are_read_in_place(w):
         saved = w.ipt("-S").stdout
         check(requests(w) - before == 3, "more than GET_INFO, the entries, and status")
         check(saved.count("-A INPUT") == 1001 + i and "10.2.0.%d" % i in saved, "not all rules")
+    w.kill()
+    w.start()
+    check(w.ipt("-S").stdout == saved, "other rules by another helper")
+    w.ipt("-D", "INPUT", "-s", "10.2.0.2", "-j", "DROP")
+    check(w.ipt("-S").stdout.count("-A INPUT") == 1002, "the other helper does not go on")
     fd = pinned_blob(w)
     try:
         mmap.mmap(fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ).close()

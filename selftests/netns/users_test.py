@@ -154,7 +154,7 @@ class Play:
 
     def outcome(self, what, writer, *args, by=()):
         r = self.realm.iptables(writer, *args, check=False, by=by)
-        self.same.append((what, (r.returncode, r.stdout, r.stderr)))
+        self.same.append((what, outcome(r)))
 
     def counters(self, what):
         self.realm.send()

@@ -135,8 +135,8 @@ static void test_list(int n, bool deep, __u32 rest)
 }
 
 /*
- * 400 rules whose sources have @n lengths, by the second byte: so many have the first two alike.
- * @field: they are about that. The group's first family.
+ * 400 rules whose addresses, of @field, have @n lengths; so many in a row have the first two
+ * bytes alike.  @sieve: the group has one; @spread: its only family is not searched.
  */
 static void test_sieve(const char *field, int n, int alike, bool sieve, bool spread)
 {

@@ -23,6 +23,7 @@ from netns import Netns, run
 
 XTJIT, XTJITD = (os.path.join(dut.BUILD, n) for n in ('xtjit', 'xtjitd'))
 IPTABLES, SAVE = 'iptables-legacy', 'iptables-legacy-save'
+RESTORE = 'iptables-legacy-restore'
 PINS = '/sys/fs/bpf/xtjit'
 LOG = '/run/xtjit/xtjitd.sock.log'
 NO_LEGACY = '/etc/modprobe.d/xtjit-test.conf'
@@ -78,10 +79,12 @@ def test_takeover(t):
         with open(NO_LEGACY, 'w') as f:
             f.write('install ip_tables /bin/false\n')
 
-        def shim(*cmd):
-            return sh(XTJIT, 'run', '--', *cmd, ns=n)
+        def shim(*cmd, **kw):
+            return sh(XTJIT, 'run', '--', *cmd, ns=n, **kw)
         shim(IPTABLES, *rule.split())
-        shim(IPTABLES, '-A', 'INPUT', '-s', '10.5.5.5', '-j', 'DROP')
+        # so large that it is read in place
+        drops = ''.join(f'-A INPUT -s 10.5.{i >> 8}.{i & 255} -j DROP\n' for i in range(600))
+        shim(RESTORE, '-n', input=f'*filter\n{drops}COMMIT\n')
         send(n, 3)
         t.ok('[3:87] ' + rule in shim(SAVE, '-c'), 'counted without the module', shim(SAVE, '-c'))
         t.ok(dut.wait(lambda: dev_mode(n, 'eth0') != 'none', 3), 'the early stage is on')
@@ -90,6 +93,7 @@ def test_takeover(t):
         send(n, 2)
         t.ok('[5:145] ' + rule in sh(SAVE, '-c', ns=n), 'and takes rules and counters over',
              sh(SAVE, '-c', ns=n))
+        t.eq(sh(SAVE, ns=n).count('10.5.'), 600, 'all of them')
         send(n, 2)
         t.ok('[7:203] ' + rule in sh(SAVE, '-c', ns=n), 'packets count once', sh(SAVE, '-c', ns=n))
         t.ok('run by the module' in status(n), 'in the module', status(n))
