@@ -4,14 +4,23 @@
  */
 #include "cg_lookup.h"
 
-/* Exact: counter r3. */
-static void count(struct cg *g, const struct cg_table *t)
+/* @dst = the counter that the rule of counter r3 is counted by. */
+static void counter(struct lookup *l, int dst)
 {
+	if (l->by_slot)
+		ld(&l->g->e, U32, dst, R6, l->best + 4);
+	else
+		mov(&l->g->e, dst, R3);
+}
+
+static void count(struct lookup *l)
+{
+	struct cg *g = l->g;
 	struct emit *e = &g->e;
 	__u32 ok = new_label(e);
 
-	mov(e, R1, R3);
-	jmpi(e, BPF_JLT, R1, t->maps->ncounters, ok);
+	counter(l, R1);
+	jmpi(e, BPF_JLT, R1, l->t->maps->ncounters + l->t->maps->nslots, ok);
 	cg_zero(g);
 	place(e, ok);
 	alui(e, BPF_LSH, R1, 4);
@@ -77,6 +86,7 @@ static void leaf(struct lookup *l, int table, __u32 ci, __u32 group, const struc
 
 	if (g->fl->early && !l->recorded) {
 		if (a->action == IR_A_DROP) {
+			counter(l, R3);
 			cg_early_drop_r3(g, table);
 			return;
 		}
@@ -149,7 +159,7 @@ void cg_dispatch(struct cg *g, int table, __u32 ci, __u32 group)
 		st(e, U32, R6, l.from, R1);
 	}
 	if (!g->fl->early)
-		count(g, t);
+		count(&l);
 	if (gr->nacts > CL_INDIRECT)
 		by_counter(&l, R4, gr->indirect);	/* the act is not in the value */
 	l.recorded = g->fl->early && all_recorded(gr);

@@ -190,7 +190,7 @@ static void add_counter(struct cg *g, const struct table_maps *m)
 
 	mov(e, R9, R3);
 	cg_counters(g, m, -8, out);
-	jmpi(e, BPF_JGE, R9, m->ncounters, out);
+	jmpi(e, BPF_JGE, R9, m->ncounters + m->nslots, out);
 	alui(e, BPF_LSH, R9, 4);
 	alu(e, BPF_ADD, R0, R9);
 	movi(e, R1, 1);

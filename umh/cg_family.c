@@ -99,7 +99,7 @@ static void scale(struct emit *e, int reg, __u32 n)
 	alui(e, BPF_RSH, reg, 32);
 }
 
-/* r0 = the key's slot */
+/* r0 = the key's slot; if that has a counter, r4 = its number */
 static void find_slot(struct lookup *l, const struct cl_family *f, const struct cl_table *tab)
 {
 	struct emit *e = &l->g->e;
@@ -116,6 +116,8 @@ static void find_slot(struct lookup *l, const struct cl_family *f, const struct 
 	alu(e, BPF_MUL, R3, R5);
 	alui(e, BPF_RSH, R3, 32);
 	scale(e, R3, tab->ph.nslots);
+	if (l->by_slot && tab->counter != CL_NONE)
+		mov(e, R4, R3);
 	alui(e, BPF_MUL, R3, f->slot_size);
 	ldmapvalue(e, R0, l->map, tab->slots);
 	alu(e, BPF_ADD, R0, R3);
@@ -222,15 +224,32 @@ static enum told family_told(const struct lookup *l, const struct cl_family *f)
 	return worst;
 }
 
-/* r3: a value, which may be the best one. */
-static void better(struct lookup *l, const struct cl_family *f, __u32 none)
+/* The counter of slot r4 of @tab, or of value r3's rule, is the one to count by; spoils r4. */
+static void count_by(struct lookup *l, const struct cl_table *tab)
+{
+	struct emit *e = &l->g->e;
+
+	if (tab && tab->counter != CL_NONE) {
+		alui(e, BPF_ADD, R4, l->t->maps->ncounters + tab->counter);
+	} else {
+		mov(e, R4, R3);
+		alui(e, BPF_RSH, R4, 8);
+	}
+	st(e, U32, R6, l->best + 4, R4);
+}
+
+/* r3: a value, of @tab if there is one, which may be the best one. */
+static void better(struct lookup *l, const struct cl_family *f, const struct cl_table *tab,
+		   __u32 none)
 {
 	struct emit *e = &l->g->e;
 	enum told how = family_told(l, f);
 	__u32 here = new_label(e);
 
-	ld(e, U32, R4, R6, l->best);
-	jmp32(e, BPF_JGE, R3, R4, none);
+	ld(e, U32, R5, R6, l->best);
+	jmp32(e, BPF_JGE, R3, R5, none);
+	if (l->by_slot)
+		count_by(l, tab);
 	if (how == NOT_FORWARDED) {
 		ld_slot(l->g, R5, SLOT_HOOK);
 		jmpi(e, BPF_JNE, R5, NF_INET_FORWARD, here);
@@ -256,7 +275,7 @@ static void probe_best(struct lookup *l, const struct cl_family *f, const struct
 		from_list(l, f, none);
 	else if (l->gr->resumes)
 		jmp32(e, BPF_JLT, R3, R1, none);
-	better(l, f, none);
+	better(l, f, tab, none);
 	place(e, none);
 }
 
@@ -357,7 +376,7 @@ void cg_family(struct lookup *l, const struct cl_family *f)
 			ld(e, U32, R1, R6, l->from);
 			jmp32(e, BPF_JLT, R3, R1, end);
 		}
-		better(l, f, end);
+		better(l, f, NULL, end);
 	}
 	place(e, end);
 }

@@ -29,6 +29,9 @@ void cg_lookup_init(struct lookup *l, struct cg *g, const struct cg_table *t,
 		g->e.err = g->e.err ?: l->map;
 	l->best = cg_best(g, t, gr);
 	l->from = l->best + 4;
+	/* where the chain has slots of its own, calls may come in between, which use .best of theirs */
+	l->by_slot = t->maps && t->maps->nslots && t->maps->nslots == t->ir->nslotcounters &&
+		     t->chains[gr->chain].best < 0;
 }
 
 static __u32 list_cost(const struct cl_family *f)
@@ -56,7 +59,7 @@ __u32 cg_group_size(const struct ir_group *g, bool lookup)
 		const struct cl_family *f = &g->families[i];
 
 		n += 20 + f->nconds * 50 +
-		     f->ntables * (50 + f->nparts * 8 + f->nwords * 10 +
+		     f->ntables * (56 + f->nparts * 8 + f->nwords * 10 +
 				   (f->deep ? 25 + 17 * cl_halves(f->depth) : f->depth * 10));
 	}
 	return n;

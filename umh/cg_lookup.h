@@ -5,7 +5,7 @@
  * cg_dispatch.c (what is done by the best rule).
  *
  * In a lookup r1, r2 are words of the key, r3 the hash and then the value that
- * was found, r0 points into the map, r4 and r5 are for what comes between.  The
+ * was found, r0 points into the map, r4 is the number of the slot, r5 for what comes between.  The
  * best value is in its slot: what is in a register, the verifier would follow
  * through all that comes, for each way it may have come there.
  */
@@ -21,6 +21,7 @@ struct lookup {
 	const struct ir_group *gr;
 	int map;
 	short best, from;	/* slots */
+	bool by_slot;		/* behind best, in place of from: the counter to count by */
 	bool recorded;		/* dispatch, early: all rules alike, before they part */
 };
 

@@ -271,8 +271,10 @@ int classify(const struct ir_table *in, const struct cl_limits *limits, struct i
 		apart.chains = ~0u;
 		ret = classify_chains(in, &apart, out);
 	}
-	if (!ret)
+	if (!ret) {
+		cl_count_slots(out);
 		return 0;
+	}
 	classify_free(out);
 	return xt_fail(err, ret, "%s: lookups: %s", in->table->name, strerror(-ret));
 }

@@ -56,6 +56,10 @@
  * belongs to the grouped table, is made when a program first needs it, and
  * lives on with the programs that use it.  Both stages share it; what the early
  * stage cannot tell, it leaves out of a family's conditions, and defers.
+ *
+ * Slots may have counters of their own, behind those of the rules: where one is, is known
+ * before the slot's memory has come, so that the processor waits for both at once.  What a
+ * slot has counted belongs to the rule of its value (classify_owners()).
  */
 #ifndef XTJIT_CLASSIFY_H
 #define XTJIT_CLASSIFY_H
@@ -100,6 +104,7 @@ struct cl_table {
 	struct phash ph;
 	__u64 disp, slots;	/* offsets in the image */
 	__u32 sieve;		/* bits of the group's: if none is set, the key is not here */
+	__u32 counter;		/* of slot 0, among the slots' ones; CL_NONE: they have none */
 };
 
 struct cl_family {
@@ -247,6 +252,9 @@ size_t classify_size(const struct ir_table *t);
  */
 void classify_print(FILE *out, const struct ir_table *t, const struct ir_group *g,
 		    const char *indent, bool families);
+
+/* The rule's counter that each slot's one (t->nslotcounters of them) is to be added to. */
+void classify_owners(const struct ir_table *t, __u32 *owner);
 
 /* How many bits of a field there are. */
 int cl_width(const struct ir_table *t, enum cl_field f);

@@ -508,8 +508,10 @@ int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir
 		ret = change(&x);
 	*out->image = x.im;
 	cl_conds_free(&x.conds);
-	if (!ret)
+	if (!ret) {
+		cl_count_slots(out);
 		return 0;
+	}
 	classify_free(out);
 	return ret == -EAGAIN ? ret : xt_fail(err, ret, "%s: lookups: %s", old->table->name,
 					      strerror(-ret));

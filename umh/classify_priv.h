@@ -5,8 +5,8 @@
  * classify_native.c (what native slots do), classify_run.c (which rules of a run
  * become members), classify_group.c (their group), classify_data.c (a family's
  * tables), classify_sieve.c (which of them are looked at), classify_edit.c,
- * classify_apart.c, classify_keys.c and classify_slot.c (changes), classify_text.c
- * (groups, for people).
+ * classify_apart.c, classify_keys.c and classify_slot.c (changes), classify_count.c
+ * (counters of slots), classify_text.c (groups, for people).
  */
 #ifndef XTJIT_CLASSIFY_PRIV_H
 #define XTJIT_CLASSIFY_PRIV_H
@@ -88,6 +88,8 @@ struct cl_image {
 	__u32 apart;		/* rules that came since, and are in no group's tables */
 	int fd;			/* -1: not yet; else p is the map's memory, of cap bytes */
 };
+/* Which slots of @t's tables have counters of their own. */
+void cl_count_slots(struct ir_table *t);
 /* Room for @size bytes, zeroed; its offset. */
 __u64 cl_image_add(struct cl_image *im, size_t size);
 /* Makes the map, of im->cap bytes, and its memory im->p. 0 or a negative errno. */

@@ -26,14 +26,15 @@ struct gen_blob {
 	__u64 number, prev, request;
 	__u32 prog_id, ncounters;
 	struct xt_replace_hdr h;
-	__u32 drops;		/* 0, too, in what was pinned before there was this */
+	__u32 drops, nslots;	/* 0, too, in what was pinned before there were these */
 };
 
 _Static_assert(sizeof(struct gen_blob) <= GEN_ENTRIES, "header of the blob");
 
 /*
  * base: what ADD_COUNTERS added.  There are two copies; .valid says which one
- * counts, the other is where the next sum is prepared.
+ * counts, the other is where the next sum is prepared.  Behind them: whose the slots'
+ * counters are, as by classify_owners().
  */
 #define IDS 16
 
@@ -54,14 +55,20 @@ static size_t base_copy_size(__u32 n)
 	return sizeof(struct base_copy) + n * sizeof(struct xt_counters);
 }
 
-static size_t base_size(__u32 n)
+static size_t base_size(const struct gen *g)
 {
-	return sizeof(struct base_head) + 2 * base_copy_size(n);
+	return sizeof(struct base_head) + 2 * base_copy_size(g->ncounters) +
+	       g->maps.nslots * sizeof(__u32);
 }
 
 static struct base_copy *base_copy(const struct gen *g, int which)
 {
 	return g->base.p + sizeof(struct base_head) + which * base_copy_size(g->ncounters);
+}
+
+static __u32 *base_owners(const struct gen *g)
+{
+	return (void *)base_copy(g, 2);
 }
 
 static struct base_copy *base_valid(const struct gen *g)
@@ -89,6 +96,7 @@ static void fill_head(const struct gen *g, struct gen_blob *b)
 		.magic = BLOB_MAGIC, .version = BLOB_VERSION, .number = g->number,
 		.prev = g->prev, .request = g->request, .prog_id = g->prog_id,
 		.ncounters = g->ncounters, .h = g->h, .drops = g->drops,
+		.nslots = g->maps.nslots,
 	};
 }
 
@@ -280,7 +288,7 @@ static int load(struct gen *g, __u64 netns, struct xt_err *err)
 {
 	int ret;
 
-	ret = table_maps_create(&g->maps, &g->ir, err);
+	ret = table_maps_create(&g->maps, &g->grouped, err);
 	if (ret) {
 		g->maps.counters = -1;
 		return ret;
@@ -373,9 +381,10 @@ int gen_pin(struct gen *g, const char *dir, struct xt_err *err)
 	ret = state_mkdir(g->dir);
 	if (ret)
 		return xt_fail(err, ret, "%s: %s", g->dir, strerror(-ret));
-	ret = pmem_create(&g->base, "xtjit_base", base_size(g->ncounters), err);
+	ret = pmem_create(&g->base, "xtjit_base", base_size(g), err);
 	if (ret)
 		return ret;
+	classify_owners(&g->grouped, base_owners(g));
 	ret = state_pin(g->base.fd, g->dir, "base");
 	if (!ret)
 		ret = state_pin(g->maps.counters, g->dir, "counters");
@@ -406,6 +415,7 @@ static int open_blob(struct gen *g, struct pmem *m)
 	g->ncounters = b->ncounters;
 	g->h = b->h;
 	g->drops = b->drops;
+	g->maps.nslots = b->nslots;
 	return 0;
 }
 
@@ -424,10 +434,10 @@ static int open_maps(struct gen *g)
 			return g->maps.state;
 	}
 	ret = pmem_map(&g->live, g->maps.counters);
-	need = counters_stride(g->ncounters) * possible_cpus();
+	need = counters_stride(&g->maps) * possible_cpus();
 	if (!ret && g->live.len < need)
 		ret = -EINVAL;
-	return ret ?: pmem_open(&g->base, g->dir, "base", base_size(g->ncounters));
+	return ret ?: pmem_open(&g->base, g->dir, "base", base_size(g));
 }
 
 int gen_open(struct gen **out, const char *dir, const char *name)
@@ -460,6 +470,8 @@ int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *er
 	if (ret)
 		return xt_fail(err, ret, "%s/blob: %s", g->dir, strerror(-ret));
 	ret = decode(g, f, &g->h, blob.p + GEN_ENTRIES, err);
+	if (!ret)
+		g->grouped.nslotcounters = 0;	/* those that there are may be of other slots */
 	if (!ret && g->ir.ncounters != g->ncounters)
 		ret = xt_fail(err, -EINVAL, "%s: its number of rules changed", g->dir);
 	g->blob = blob;
@@ -493,21 +505,10 @@ bool gen_is_empty(const struct gen *g)
 	return true;
 }
 
-/* The programs count packets and bytes in this order too. */
 void gen_counters(const struct gen *g, struct xt_counters *out)
 {
-	size_t stride = counters_stride(g->ncounters);
-	int cpus = possible_cpus();
-
 	memcpy(out, base_valid(g)->sum, g->ncounters * sizeof(*out));
-	for (int c = 0; c < cpus; c++) {
-		const __u64 (*n)[2] = g->live.p + c * stride;
-
-		for (__u32 i = 0; i < g->ncounters; i++) {
-			out[i].pcnt += __atomic_load_n(&n[i][0], __ATOMIC_RELAXED);
-			out[i].bcnt += __atomic_load_n(&n[i][1], __ATOMIC_RELAXED);
-		}
-	}
+	counters_add(&g->maps, g->live.p, base_owners(g), out);
 }
 
 void gen_add(struct gen *g, __u64 id, const struct xt_counters *add)
@@ -546,6 +547,7 @@ struct gen *gen_reread(const struct gen *g, struct xt_err *err)
 		xt_fail(err, -ENODATA, "%s: its rules are not known", g->h.name);
 	else if (gen_decode(&now, g->rs.family, &g->h, g->rs.blob, err))
 		return NULL;
+	now->grouped.nslotcounters = 0;		/* @g's slots may be others */
 	return now;
 }
 

@@ -23,7 +23,7 @@ struct gen {
 	int prog;		/* -1 once it is in force */
 	struct table_maps maps;
 	struct pmem live;	/* maps.counters */
-	struct pmem base;	/* see gen_add() */
+	struct pmem base;	/* see gen_add(), and whose the slots' counters are */
 	bool marks;		/* of raw: it has the target TRACE */
 	bool drops;		/* its program counts what it drops: drops.h */
 	bool traced;		/* its program, the one that is to come, is struct compile_env's .trace */

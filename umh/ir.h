@@ -203,6 +203,7 @@ struct ir_table {
 	int base_chain[XT_HOOKS];	/* index of a chain, or -1 */
 	__u32 ngroups;			/* by classify() only */
 	struct ir_group *groups;
+	__u32 nslotcounters;		/* of the groups' tables: classify.h */
 	struct cl_image *image;
 	const struct ir_table *plain;	/* the same without groups */
 	struct ir_arena *arena;		/* all of the above, but the struct */

@@ -5,6 +5,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <linux/netfilter/x_tables.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -21,9 +22,32 @@ int possible_cpus(void)
 	return n > 0 ? n : 1;
 }
 
-size_t counters_stride(__u32 ncounters)
+size_t counters_stride(const struct table_maps *m)
 {
-	return (size_t)(ncounters ? ncounters : 1) * 16;
+	size_t n = (size_t)m->ncounters + m->nslots;
+
+	return (n ? n : 1) * sizeof(struct xt_counters);
+}
+
+static void add(struct xt_counters *out, const struct xt_counters *n)
+{
+	out->pcnt += __atomic_load_n(&n->pcnt, __ATOMIC_RELAXED);
+	out->bcnt += __atomic_load_n(&n->bcnt, __ATOMIC_RELAXED);
+}
+
+/* The programs count packets and bytes in this order too. */
+void counters_add(const struct table_maps *m, const void *live, const __u32 *owner,
+		  struct xt_counters *out)
+{
+	for (int cpu = 0; cpu < possible_cpus(); cpu++) {
+		const struct xt_counters *n = live + cpu * counters_stride(m);
+
+		for (__u32 i = 0; i < m->ncounters; i++)
+			add(&out[i], &n[i]);
+		for (__u32 i = 0; i < m->nslots; i++)
+			if (owner[i] < m->ncounters)
+				add(&out[owner[i]], &n[m->ncounters + i]);
+	}
 }
 
 /* The resolution of the coarse clocks is one tick. */
@@ -95,8 +119,9 @@ int table_maps_create(struct table_maps *m, const struct ir_table *t, struct xt_
 
 	m->state = -1;
 	m->ncounters = t->ncounters;
+	m->nslots = t->nslotcounters;
 	m->counters = bpf_map_create(BPF_MAP_TYPE_ARRAY, "xtjit_counters", 4,
-				     counters_stride(t->ncounters), possible_cpus(), &o);
+				     counters_stride(m), possible_cpus(), &o);
 	if (m->counters < 0)
 		return xt_fail(err, -errno, "%s: no map for %u counters: %s", t->table->name,
 			       t->ncounters, strerror(errno));

@@ -208,12 +208,14 @@ static int load(const char *text, bool plain, struct ir_table *ir, struct ir_tab
 	struct early_table et = { .ir = plain ? ir : grouped, .maps = m };
 	double start;
 
-	if (parse_ir(text, ir, err) || table_maps_create(m, ir, err))
+	if (parse_ir(text, ir, err))
 		return -1;
 	start = seconds();
 	if (!plain && classify(ir, cl_limits(), grouped, err))
 		return -1;
 	*took = seconds() - start;
+	if (table_maps_create(m, et.ir, err))
+		return -1;
 	return compile_early(EARLY_XDP, ir->family, &et, 1, &facts, &env, err);
 }
 

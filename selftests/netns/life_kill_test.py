@@ -18,8 +18,10 @@ import dut
 import stream
 import tap
 
-# Rules enough for a group, which most updates change.
-MANY = ''.join(f'-A part -p tcp -m tcp --dport {30000 + i} -j DROP\n' for i in range(40))
+# Rules enough for a group, which most updates change; the one that drops BAD is in it.
+MANY = ''.join(f'-A part -p {p} -m {p} --dport {30000 + i} -j DROP\n' for i in range(20)
+               for p in ('tcp', 'udp'))
+DROPS = f'-A part -p udp -m udp --dport {stream.BAD} -j DROP'
 # In each of the rulesets GOOD goes through and BAD does not, each by another rule.
 BASE = stream.RULES.replace('COMMIT', MANY + 'COMMIT') + f'''*raw
 :PREROUTING ACCEPT [0:0]
@@ -81,7 +83,8 @@ def updates(rnd):
 def check(t, s, n, what):
     def read():
         got = [stream.counted(n, chain) for chain in ('FORWARD', 'PREROUTING')]
-        return got[0] if got[0] == got[1] else got
+        dropped = stream.rule_packets(n.save(), DROPS)
+        return got[0] if got[0] == got[1] and got[0][1] == dropped else (*got, dropped)
     s.check(t, what, read)
 
 

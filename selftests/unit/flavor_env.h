@@ -19,11 +19,14 @@
 #include <netinet/in.h>
 #include <linux/if_tun.h>
 #include <linux/netfilter.h>
+#include <linux/netfilter/x_tables.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "attach.h"
+#include "classify.h"
 #include "compile.h"
 #include "flavor_pkt.h"
 #include "kbtf.h"
@@ -173,7 +176,7 @@ static void old_kernel(bool old)
 /* Packets and bytes of counter @i, of all CPUs. */
 static void counter_get(const struct table_maps *m, __u32 i, __u64 v[2])
 {
-	size_t stride = counters_stride(m->ncounters);
+	size_t stride = counters_stride(m);
 	__u64 *one = malloc(stride);
 
 	v[0] = v[1] = 0;
@@ -183,6 +186,25 @@ static void counter_get(const struct table_maps *m, __u32 i, __u64 v[2])
 			v[1] += one[2 * i + 1];
 		}
 	free(one);
+}
+
+/* All CPUs' counters of table @t, one a rule; to be freed. */
+__attribute__((unused))
+static struct xt_counters *counters_all(const struct table_maps *m, const struct ir_table *t)
+{
+	size_t size = counters_stride(m) * possible_cpus();
+	void *live = mmap(NULL, size, PROT_READ, MAP_SHARED, m->counters, 0);
+	struct xt_counters *out = calloc(m->ncounters + 1, sizeof(*out));
+	__u32 *owner = calloc(m->nslots + 1, sizeof(*owner));
+
+	if (live == MAP_FAILED || !out || !owner)
+		abort();
+	if (m->nslots)
+		classify_owners(t, owner);
+	counters_add(m, live, owner, out);
+	munmap(live, size);
+	free(owner);
+	return out;
 }
 
 __attribute__((unused))

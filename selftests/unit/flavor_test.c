@@ -421,7 +421,7 @@ static void test_conntrack_lookup(bool old)
 	const struct compile_env env = { .ring = -1, .self = -1 };
 	int prog[2] = { -1, -1 }, flavors[2] = { EARLY_XDP, EARLY_TC };
 	char words[2][40] = { "udp sport 999", "udp sport 1000" };
-	struct table_maps maps = { -1, -1, 0 };
+	struct table_maps maps = { .counters = -1, .state = -1 };
 	struct early_table et = { .maps = &maps };
 	struct xt_err err = { 0 };
 	struct packet p[2];

@@ -58,14 +58,14 @@ static bool load_how(struct run *r, const char *text, bool groups, bool old, boo
 	memset(r, 0, sizeof(*r));
 	r->ok = true;
 	r->h = (struct hook){ .prog = -1, .hook = 1, .answer = answer, .priv = r };
-	r->maps = (struct table_maps){ -1, -1, 0 };
-	if (parse_ir(text, &r->ir, &err) || table_maps_create(&r->maps, &r->ir, &err)) {
+	r->maps = (struct table_maps){ .counters = -1, .state = -1 };
+	if (parse_ir(text, &r->ir, &err) ||
+	    (groups && classify(&r->ir, &few, &r->grouped, &err)) ||
+	    table_maps_create(&r->maps, groups ? &r->grouped : &r->ir, &err)) {
 		tap_diag("%s", err.text);
 		return false;
 	}
 	r->h.v6 = r->ir.family == &xt_family_ip6;
-	if (groups && classify(&r->ir, &few, &r->grouped, &err))
-		return false;
 	old_kernel(old);
 	r->h.prog = compile_hook(groups ? &r->grouped : &r->ir, &r->maps, &env, &err);
 	old_kernel(false);
@@ -100,23 +100,23 @@ static void unload(struct run *r)
 /* Counters that @r has counted, "0 3*2". */
 static void counted(const struct run *r, char *buf, size_t size)
 {
-	__u64 v[2];
+	struct xt_counters *all = counters_all(&r->maps, &r->grouped);
 
 	buf[0] = 0;
 	for (__u32 i = 0; i < r->maps.ncounters; i++) {
 		size_t len = strlen(buf);
 
-		counter_get(&r->maps, i, v);
-		if (v[0])
+		if (all[i].pcnt)
 			snprintf(buf + len, size - len, len ? " %u" : "%u", i);
-		if (v[0] > 1)
-			snprintf(buf + strlen(buf), size - strlen(buf), "*%llu", v[0]);
+		if (all[i].pcnt > 1)
+			snprintf(buf + strlen(buf), size - strlen(buf), "*%llu", all[i].pcnt);
 	}
+	free(all);
 }
 
 static void forget(const struct run *r)
 {
-	char *zero = calloc(1, counters_stride(r->maps.ncounters));
+	char *zero = calloc(1, counters_stride(&r->maps));
 
 	for (int cpu = 0; cpu < possible_cpus(); cpu++)
 		bpf_map_update_elem(r->maps.counters, &cpu, zero, 0);

@@ -48,9 +48,10 @@ static void load_as(struct large *l, char *text, bool grouped)
 	struct early_table t = { .ir = ir, .maps = &l->maps };
 	double start;
 
-	*l = (struct large){ .exact = -1, .early = -1, .maps = { -1, -1, 0 } };
-	if (parse_ir(text, &l->ir, &l->err) || table_maps_create(&l->maps, &l->ir, &l->err) ||
-	    (grouped && classify(&l->ir, &cl_limits_default, &l->groups, &l->err))) {
+	*l = (struct large){ .exact = -1, .early = -1, .maps = { .counters = -1, .state = -1 } };
+	if (parse_ir(text, &l->ir, &l->err) ||
+	    (grouped && classify(&l->ir, &cl_limits_default, &l->groups, &l->err)) ||
+	    table_maps_create(&l->maps, ir, &l->err)) {
 		tap_diag("%s", l->err.text);
 		free(text);
 		return;
@@ -88,22 +89,22 @@ static void large_free(struct large *l)
 
 static __u64 packets(const struct large *l, __u32 counter)
 {
-	__u64 v[2];
+	struct xt_counters *all = counters_all(&l->maps, &l->groups);
+	__u64 n = all[counter].pcnt;
 
-	counter_get(&l->maps, counter, v);
-	return v[0];
+	free(all);
+	return n;
 }
 
 /* Of all counters. */
 static __u64 total(const struct large *l)
 {
-	__u64 n = 0, *one = malloc(counters_stride(l->maps.ncounters));
+	struct xt_counters *all = counters_all(&l->maps, &l->groups);
+	__u64 n = 0;
 
-	for (int cpu = 0; cpu < possible_cpus(); cpu++)
-		if (!bpf_map_lookup_elem(l->maps.counters, &cpu, one))
-			for (__u32 i = 0; i < l->maps.ncounters; i++)
-				n += one[2 * i];
-	free(one);
+	for (__u32 i = 0; i < l->maps.ncounters; i++)
+		n += all[i].pcnt;
+	free(all);
 	return n;
 }
 

@@ -402,7 +402,7 @@ static void begin(struct round *r)
 	for (int t = 0; t < TABLES; t++) {
 		for (int m = 0; m < MODES; m++) {
 			r->prog[m][t] = -1;
-			r->maps[m][t] = (struct table_maps){ -1, -1, 0 };
+			r->maps[m][t] = (struct table_maps){ .counters = -1, .state = -1 };
 		}
 		r->read[t] = (struct reading){
 			.t = &r->ir[t], .nth = { 1, 0 }, .limit = { 3, 5 },
@@ -492,7 +492,7 @@ static int run_packet(struct round *r, int m, struct packet *p, bool *dropped)
 /* All counters of all CPUs against what was read. */
 static bool same_counts(const struct round *r, int m)
 {
-	__u64 *one = malloc(counters_stride(MAX_COUNTERS)), *sum = malloc(MAX_COUNTERS * 8);
+	__u64 *one = malloc(counters_stride(&r->maps[m][0])), *sum = malloc(MAX_COUNTERS * 8);
 	bool same = true;
 
 	for (int t = 0; same && t < TABLES; t++) {

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Counters of slots. */
+#include <string.h>
+
+#include "classify_priv.h"
+
+/* Slots for each rule, where counters for all of them are worth their memory; and of a few rules. */
+#define SLOTS_A_RULE	2
+#define SLOTS_ANYWAY	64
+
+static __u32 slots_of(const struct cl_family *f)
+{
+	__u32 n = 0;
+
+	for (int i = 0; i < f->ntables; i++)
+		n += f->tables[i].ph.nslots;
+	return n;
+}
+
+/* An entry is one rule, not a list of them, and may well be the best one. */
+static bool counts(const struct ir_group *g, const struct cl_family *f)
+{
+	return !g->resumes && !f->hot && !f->depth && f->nwords &&
+	       slots_of(f) <= SLOTS_A_RULE * f->nrules + SLOTS_ANYWAY;
+}
+
+void cl_count_slots(struct ir_table *t)
+{
+	t->nslotcounters = 0;
+	for (__u32 i = 0; i < t->ngroups; i++) {
+		const struct ir_group *g = &t->groups[i];
+
+		for (__u32 k = 0; k < g->nfamilies; k++) {
+			const struct cl_family *f = &g->families[k];
+
+			for (int n = 0; n < f->ntables; n++) {
+				f->tables[n].counter = CL_NONE;
+				if (!counts(g, f))
+					continue;
+				f->tables[n].counter = t->nslotcounters;
+				t->nslotcounters += f->tables[n].ph.nslots;
+			}
+		}
+	}
+}
+
+static void owners_of(const struct ir_table *t, const struct cl_family *f,
+		      const struct cl_table *tab, __u32 *owner)
+{
+	const __u8 *p = t->image->p + tab->slots + f->slot_size - 4;
+
+	for (__u32 i = 0; i < tab->ph.nslots; i++, p += f->slot_size) {
+		__u32 value;
+
+		memcpy(&value, p, sizeof(value));
+		owner[i] = value == CL_NONE ? 0 : value >> 8;	/* a marker is never the best one */
+	}
+}
+
+void classify_owners(const struct ir_table *t, __u32 *owner)
+{
+	for (__u32 i = 0; i < t->ngroups; i++)
+		for (__u32 k = 0; k < t->groups[i].nfamilies; k++) {
+			const struct cl_family *f = &t->groups[i].families[k];
+
+			for (int n = 0; n < f->ntables; n++)
+				if (f->tables[n].counter != CL_NONE)
+					owners_of(t, f, &f->tables[n],
+						  owner + f->tables[n].counter);
+		}
+}
