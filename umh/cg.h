@@ -299,7 +299,6 @@ bool cg_wants_ct_entry(const struct cg *g);	/* not only whether there is one */
  */
 void cg_conntrack(struct cg *g, __u32 entry);
 
-/* cg_kernel.c: what is in kernel memory, for programs that see the skb itself (NETFILTER). */
 /* cg_kernel.c: what is in kernel memory. */
 /* dst = *(size *)(ptr + off); @ptr is a number.  Spoils r0 to r5. */
 void kload(struct cg *g, int size, int dst, int ptr, int off);

@@ -31,6 +31,8 @@ import shapes
 import updates
 
 FULL = [1, 10, 100, 1000, 10000, 100000, 1000000]
+# cl_limits_default: from 6 on rules are a family, from 10 on a group; from 64 on chains merge
+AROUND, AROUND_CHAINS = [5, 6, 7, 9, 11, 20], [63, 64]
 PARTS = ('rate', 'alone', 'path', 'update')
 
 
@@ -46,9 +48,9 @@ class Options:
             self.path = dict(sizes=[10, 10000], rounds=3, seconds=0.05, count=1000, limit=5)
             self.update = dict(sizes=[1000, 10000], services=[5000], rounds=3, limit=5)
         else:
-            sizes = dict(source=FULL, port=FULL, mixed=FULL, services=[5000])
+            sizes = dict(source=FULL, port=FULL, mixed=FULL, services=[*AROUND_CHAINS, 5000])
             self.plan = rates.Plan(sizes, 3, 3, 0.04, 40, 1 << 17)
-            self.alone = (FULL, 3, 60)
+            self.alone = (sorted(FULL + AROUND), 3, 60)
             self.path = dict(sizes=[10, 1000, 10000], rounds=15, seconds=0.1, count=5000, limit=15)
             self.update = dict(sizes=[1000, 10000, 100000], services=[5000], rounds=7, limit=15)
         self.corpus = 2 if quick else 3
