@@ -89,7 +89,8 @@ setup-vm:
 # In virtual machines: what the kernel module is tested by, on each of the kernels.
 VM_KERNELS := 6.1 6.12
 VM_TESTS = 'selftests/vm/style_test.sh $(VM_KERNELS)' selftests/vm/harness_test.sh \
-	selftests/vm/kselftest_test.sh $(VM_KERNELS:%=-p 'selftests/vm/on %')
+	selftests/vm/kselftest_test.sh $(VM_KERNELS:%='selftests/vm/cost_test.sh %') \
+	$(VM_KERNELS:%=-p 'selftests/vm/on %')
 
 test: setup-vm
 	$(Q)$(MAKE) --no-print-directory tests asan $(B)/fuzz/blob_fuzz
@@ -102,7 +103,7 @@ test-vm: setup-vm
 # All kernels, with the whole of the corpus: hours.
 test-matrix: setup-vm
 	$(Q)$(MAKE) --no-print-directory tests
-	$(Q)selftests/run -t 36000 $(shell sed "s|.*|'selftests/vm/on & full'|" scripts/matrix)
+	$(Q)selftests/run -t 36000 $(shell sed "s|.*|'selftests/vm/cost_test.sh &' 'selftests/vm/on & full'|" scripts/matrix)
 
 # Installation and the packages; in a VM: DKMS, and the change-over between ip_tables and the module.
 test-package: setup-vm deb
