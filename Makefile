@@ -93,8 +93,9 @@ VM_STYLE = 'selftests/vm/style_test.sh $(VM_KERNELS)' selftests/vm/kselftest_tes
 VM_TESTS = [ $(VM_KERNELS:%='selftests/vm/on %') $(VM_KERNELS:%='selftests/vm/cost_test.sh %') ]
 
 # Two at a time, for they share nothing, and go by no clock.
-BESIDE := $(UNIT_BIN) selftests/netns/corpus_test.py selftests/netns/diff_edit_test.py \
-	selftests/netns/diff_large_test.py selftests/fuzz/fuzz_test $(UNIT_BIN:$(B)/%=$(B)/asan/%)
+BESIDE := $(UNIT_BIN) $(patsubst %,selftests/netns/%_test.py,corpus diff_edit diff_large flow \
+	life life_kill owner server server_kill server_table users vlan) \
+	selftests/fuzz/fuzz_test $(UNIT_BIN:$(B)/%=$(B)/asan/%)
 
 # For another make, where this one was not told.
 JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
