@@ -88,21 +88,31 @@ setup-vm:
 
 # In virtual machines: what the kernel module is tested by, on each of the kernels.
 VM_KERNELS := 6.1 6.12
-VM_TESTS = 'selftests/vm/style_test.sh $(VM_KERNELS)' selftests/vm/harness_test.sh \
-	selftests/vm/kselftest_test.sh $(VM_KERNELS:%=-p 'selftests/vm/on %')
+VM_STYLE = 'selftests/vm/style_test.sh $(VM_KERNELS)' selftests/vm/kselftest_test.sh \
+	selftests/vm/harness_test.sh
+VM_TESTS = [ $(VM_KERNELS:%='selftests/vm/on %') $(VM_KERNELS:%='selftests/vm/cost_test.sh %') ]
+
+# Two at a time, for they share nothing, and go by no clock.
+BESIDE := $(UNIT_BIN) $(patsubst %,selftests/netns/%_test.py,corpus diff_edit diff_large flow \
+	life life_kill owner server server_kill server_table users vlan) \
+	selftests/fuzz/fuzz_test $(UNIT_BIN:$(B)/%=$(B)/asan/%)
+
+# For another make, where this one was not told.
+JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 test: setup-vm
-	$(Q)$(MAKE) --no-print-directory tests asan $(B)/fuzz/blob_fuzz
-	$(Q)selftests/run $(TEST_BIN) $(UNIT_BIN:$(B)/%=$(B)/asan/%) $(TEST_PY) selftests/fuzz/fuzz_test $(VM_TESTS)
+	$(Q)$(MAKE) --no-print-directory $(JOBS) tests asan $(B)/fuzz/blob_fuzz
+	$(Q)selftests/run -t 900 [ $(VM_STYLE) $(BESIDE) ] \
+		$(filter-out $(BESIDE),$(TEST_BIN) $(TEST_PY)) $(VM_TESTS)
 
 test-vm: setup-vm
-	$(Q)$(MAKE) --no-print-directory tests
-	$(Q)selftests/run $(VM_TESTS)
+	$(Q)$(MAKE) --no-print-directory $(JOBS) tests
+	$(Q)selftests/run [ $(VM_STYLE) ] $(VM_TESTS)
 
 # All kernels, with the whole of the corpus: hours.
 test-matrix: setup-vm
-	$(Q)$(MAKE) --no-print-directory tests
-	$(Q)selftests/run -t 36000 $(shell sed "s|.*|'selftests/vm/on & full'|" scripts/matrix)
+	$(Q)$(MAKE) --no-print-directory $(JOBS) tests
+	$(Q)selftests/run -t 36000 $(shell sed "s|.*|'selftests/vm/cost_test.sh &' 'selftests/vm/on & full'|" scripts/matrix)
 
 # Installation and the packages; in a VM: DKMS, and the change-over between ip_tables and the module.
 test-package: setup-vm deb

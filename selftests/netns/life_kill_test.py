@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-# timeout: 300
+# timeout: 900
 """
 500 updates while packets flow and the helper is killed at random moments: no
 packet comes through that no complete ruleset lets through, none is lost, no count.

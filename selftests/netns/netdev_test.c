@@ -235,11 +235,12 @@ static void test_flood(void)
 	ok(update() && same_as_new(), "flood: and back");
 }
 
+/* Of our own, the kernel's work for us included: others may keep the machine busy. */
 static double ms(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
 	return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
 }
 

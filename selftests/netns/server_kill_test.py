@@ -11,7 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
-from dut import BUILD
+from dut import BUILD, alive, wait
 from world import check, check_counts, counting_rules, main, run, test
 
 
@@ -48,8 +48,10 @@ def started_from_within(w):
     w.kill()
     env = {"XTJIT_HELPER": BUILD + "/xtjitd"}
     check(w.ipt("-c", cmd="iptables-legacy-save", env=env).stdout.count("--dport 9") == 2, "lost")
+    # it listens until it has ended, and the next one would leave it the place
     for pid in run(["pgrep", "-f", "^" + BUILD + "/xtjitd --socket " + w.sock]).stdout.split():
         os.kill(int(pid), signal.SIGTERM)
+        check(wait(lambda: not alive(pid), 10), "SIGTERM does not end it")
     w.start()
     check(w.save() == before, w.save())
 

@@ -475,6 +475,9 @@ static void test_initial(const struct xt_family *f, const struct xt_table_row *r
 	free(blob);
 }
 
+/* None takes a second, but for the memory that it gets from the system; quadratic, hours. */
+#define LARGE_SECONDS	10
+
 /* Of our own: others may keep the machine busy. */
 static double seconds(void)
 {
@@ -511,7 +514,7 @@ static void large(struct table *t, const struct xt_family *f, __u32 chains, __u3
 }
 
 static void test_large(const char *name, const struct xt_family *f, __u32 chains,
-		       __u32 rules, int expect, double limit)
+		       __u32 rules, int expect)
 {
 	struct xt_ruleset rs;
 	struct xt_err err;
@@ -523,7 +526,7 @@ static void test_large(const char *name, const struct xt_family *f, __u32 chains
 	start = seconds();
 	ret = decode(&t, &rs, &err);
 	start = seconds() - start;
-	if (!tap_ok(ret == expect && start < limit, "%s: %s", f->name, name))
+	if (!tap_ok(ret == expect && start < LARGE_SECONDS, "%s: %s", f->name, name))
 		tap_diag("%d %s", ret, err.text);
 	tap_diag("%u entries, %u chains: %.2f s", t.h.num_entries, chains, start);
 	if (!ret)
@@ -545,10 +548,10 @@ int main(void)
 			test_request(f, &requests[j]);
 		for (int j = 0; j < XT_TABLES; j++)
 			test_initial(f, &f->tables[j]);
-		test_large("1M rules in one chain", f, 1, 1000000, 0, 10);
-		test_large("1M rules in 1000 chains", f, 1000, 1000, 0, 10);
-		test_large("a path of 340000 jumps", f, 340000, 1, 0, 10);
-		test_large("2M rules", f, 2, 1000000, -ENOMEM, 1);
+		test_large("1M rules in one chain", f, 1, 1000000, 0);
+		test_large("1M rules in 1000 chains", f, 1000, 1000, 0);
+		test_large("a path of 340000 jumps", f, 340000, 1, 0);
+		test_large("2M rules", f, 2, 1000000, -ENOMEM);
 	}
 	test_proto_flag();
 	return tap_done();

@@ -29,11 +29,12 @@ struct large {
 	struct xt_err err;
 };
 
+/* Of our own, the verifier's work for us included: others may keep the machine busy. */
 static double now(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
 

@@ -358,7 +358,8 @@ def unreachable(t, w):
     r = w.preload('iptables-legacy -S', env=none)
     t.ok(r.returncode != 0 and w.dir + '/none' in r.stderr.splitlines()[0], 'no helper', r.stderr)
     t.eq(r.stderr.count(w.dir), 1, 'said once')
-    t.ok(time.monotonic() - begin < 1, 'at once')
+    # for one that somebody else starts it would wait two seconds
+    t.ok(time.monotonic() - begin < 2, 'at once')
     r = w.preload('cat /proc/net/ip_tables_names', env=none)
     t.ok(r.returncode == 1 and 'Input/output error' in r.stderr, 'nor are there files', r.stderr)
     r = w.preload('iptables-legacy-save', env=none)

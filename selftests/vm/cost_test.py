@@ -4,7 +4,8 @@
 """
 What ten rules cost a packet that the last of them accepts: with the module not more
 than with ip_tables.  The time of sending to a device that drops everything, the best
-of many short runs, without rules and with them; the modules take turns.
+of many short runs, without rules and with them.  In a VM whose clock counts
+instructions (vm/cost_test.sh): by any other it depends on what else the machine does.
 """
 import ctypes
 import os
@@ -17,8 +18,7 @@ import kmod
 import tap
 from netns import Netns, libc, run
 
-BATCH, RUNS = 64, 400
-ROUNDS, MORE, CLEAR = 3, 6, 0.9	# more rounds where the ratio is not clear
+BATCH, RUNS = 64, 200
 RULES = '''*filter
 :INPUT ACCEPT [0:0]
 :FORWARD ACCEPT [0:0]
@@ -99,30 +99,17 @@ def measure(which):
     return bare, empty, ten
 
 
-def best(results):
-    return [min(r[i] for r in results) for i in range(3)]
-
-
-def ratio_of(found):
-    costs = [best(found[k])[2] - best(found[k])[0] for k in ('xtjit', 'ip_tables')]
-    return costs[0] / costs[1]
-
-
 def main():
     t = tap.Tap()
-    found = {k: [] for k in ('ip_tables', 'xtjit')}
-    for i in range(ROUNDS + MORE):
-        if i >= ROUNDS and ratio_of(found) <= CLEAR:
-            break
-        for which, results in found.items():
-            results.append(measure(which))
-    for which, results in found.items():
-        bare, empty, ten = best(results)
+    costs = {}
+    for which in ('ip_tables', 'xtjit'):
+        bare, empty, ten = measure(which)
+        costs[which] = ten - bare
         print(f'# note: {which}: {bare:.0f} ns a packet without a table, {empty:.0f} with an empty '
               f'one, {ten:.0f} with ten rules: they cost {ten - bare:.0f}')
-    ratio = ratio_of(found)
+    ratio = costs['xtjit'] / costs['ip_tables']
     print(f'# note: ten rules, ACCEPT by the last: xtjit {ratio:.2f} of ip_tables')
-    t.ok(ratio <= 1, f'ten rules cost not more than with ip_tables: {ratio:.2f} of it')
+    t.ok(0 < ratio <= 1, f'ten rules cost not more than with ip_tables: {ratio:.2f} of it')
     return t.done()
 
 

@@ -292,7 +292,7 @@ def test_stopped(t, impl):
         start = time.monotonic()
         p.kill()
         p.wait()
-        t.ok(time.monotonic() - start < 1, 'a caller that waits can be killed')
+        t.ok(time.monotonic() - start < 2, 'a caller that waits can be killed')
         os.kill(pid, signal.SIGCONT)
         text = ns.run(['iptables-legacy', '-S']).stdout
         t.ok('-p udp' in text and '-p tcp' not in text, 'going on: as if not asked before', text)

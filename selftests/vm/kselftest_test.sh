@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# timeout: 300
+# timeout: 900
 # kselftest's conventions: selftests/Makefile with the kernel's own lib.mk, a program that
 # passes, one that fails, one that is skipped with a reason.
 set -u
@@ -24,12 +24,12 @@ has() {
 printf '#!/bin/sh\necho "not ok 1 - no"\necho 1..1\nexit 1\n' >"$tmp/bad_test"
 chmod +x "$tmp/bad_test"
 XTJIT_DUT=kernel make -C "$root/selftests" --no-print-directory run_tests \
-	PROGS="netns/name_test.py $tmp/bad_test" GEN_PROGS=unit/ir_test >"$tmp/out" 2>&1
+	PROGS="netns/name_test.py $tmp/bad_test" GEN_PROGS=unit/limits_test >"$tmp/out" 2>&1
 where="selftests: $root/selftests:"
 
 has "TAP version 13" "TAP"
 has "1..3" "a plan"
-has "ok 1 $where ir_test" "a program of TEST_GEN_PROGS passes"
+has "ok 1 $where limits_test" "a program of TEST_GEN_PROGS passes"
 has "ok 2 $where name_test.py # SKIP" "one of TEST_PROGS is skipped (status 4)"
 has "# 1..0 # SKIP about the shim, and tables that move between xtjit and ip_tables" "with its reason"
 has "not ok 3 $where bad_test # exit=1" "one that fails is seen"
