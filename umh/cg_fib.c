@@ -95,20 +95,19 @@ static void child(struct cg *g)
 	kload_member(g, U64, R8, R1, "key_vector", "tnode");
 }
 
-/* r9: the address.  What needs no table. */
+/* r9: the address.  What needs no table: of 0/8 (include/linux/in.h) but 0.0.0.0. */
 static void by_address(struct cg *g)
 {
 	struct emit *e = &g->e;
 	__u32 broadcast = new_label(e), not = new_label(e), go_on = new_label(e);
 
-	jmpi32(e, BPF_JEQ, R9, -1, broadcast);
-	mov(e, R1, R9);
-	alui(e, BPF_RSH, R1, 24);
-	jmpi(e, BPF_JNE, R1, 0, not);
+	jmpi32(e, BPF_JEQ, R9, 0, broadcast);
+	jmpi32(e, BPF_JNE, R9, -1, not);
 	place(e, broadcast);
 	lib_ret(g, 1 << RTN_BROADCAST);
 	place(e, not);
-	alui(e, BPF_RSH, R1, 4);
+	mov(e, R1, R9);
+	alui(e, BPF_RSH, R1, 28);
 	jmpi(e, BPF_JNE, R1, 14, go_on);
 	lib_ret(g, 1 << RTN_MULTICAST);
 	place(e, go_on);
