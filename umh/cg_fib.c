@@ -6,6 +6,7 @@
  * kernel's own trie that is walked, as it is at that moment: what holds it still
  * for the kernel, RCU, does so for a program.
  */
+#include <endian.h>
 #include <errno.h>
 #include <linux/ip.h>
 #include <linux/rtnetlink.h>
@@ -15,26 +16,27 @@
 #include "kfib.h"
 
 /*
- * Of one loop, which each step of the walk is a turn of: some 1,000 at most in
- * the trie, but any number of routes may have the same prefix.
+ * Of one loop, each turn of which takes some steps: some 1,000 at most in the
+ * trie, but any number of routes may have the same prefix.
  */
 #define TURNS	(1 << 20)
 #define LOOP	(-8)		/* of the stack */
+#define STEPS	4		/* down, or back, in a turn */
 
 enum { ROUTE_NEXT, ROUTE_GOOD, ROUTE_REJECTS, ROUTE_MISS };	/* of LIB_NEXTHOP */
 
-/* What a turn begins with. */
+/* What a turn begins with: within one the code goes forward only, in this order. */
 enum phase {
 	PHASE_TABLE,	/* r8: node of a table in its hash chain */
 	PHASE_DOWN,	/* r8: node of the trie, on the way down to the longest prefix */
-	PHASE_NODE,	/* r8: node that may have a shorter one */
-	PHASE_BACK,	/* one bit less of the place in PN */
+	PHASE_BACK,	/* one bit less of the place in r7 */
+	PHASE_NODE,	/* r8: node that may have a shorter prefix */
 	PHASE_ALIAS,	/* r8: node of a route in its leaf's list */
 };
 
 /* Of SLOT_SCRATCH, where the verifier forgets what is in it: 8 bytes each. */
 enum scratch {
-	PN, CINDEX,	/* as in fib_table_lookup() */
+	CINDEX,		/* in r7, the "pn" of fib_table_lookup() */
 	PHASE,
 	INDEX,		/* in what the leaf's key is different */
 	KEY,		/* of the node that is left for its parent */
@@ -43,7 +45,7 @@ enum scratch {
 
 /* Labels of the walk. */
 struct walk {
-	__u32 turn, down, node, back, alias, next, found, unicast, out;
+	__u32 turn, down, back, go_back, node, found, alias, next, good, unicast, out;
 };
 
 static int scratch(const struct cg *g, enum scratch s)
@@ -61,9 +63,16 @@ static void get(struct cg *g, int dst, enum scratch s)
 	ld(&g->e, U64, dst, R6, scratch(g, s));
 }
 
-static void phase(struct cg *g, enum phase p)
+/* On in the next turn. */
+static void again(struct cg *g, const struct walk *w, enum phase p)
 {
 	sti(&g->e, U64, R6, scratch(g, PHASE), p);
+	ja(&g->e, w->turn);
+}
+
+static bool little_endian(void)
+{
+	return __BYTE_ORDER == __LITTLE_ENDIAN;
 }
 
 static int at(struct cg *g, const char *type, const char *member)
@@ -77,21 +86,34 @@ static int at(struct cg *g, const char *type, const char *member)
 	return off < 0 ? 0 : off;
 }
 
-/* r1 key, r2 pos, r3 bits, r4 slen of the node in r8; spoils r5. */
-static void node(struct cg *g)
+/* dst = the byte @member of the word of struct key_vector that begins with its key, in r5. */
+static void node_byte(struct cg *g, int dst, const char *member)
 {
-	kcast(g, R8, 0, "key_vector");
-	tload(g, U32, R1, R0, "key_vector", "key");
-	tload(g, U8, R2, R0, "key_vector", "pos");
-	tload(g, U8, R3, R0, "key_vector", "bits");
-	tload(g, U8, R4, R0, "key_vector", "slen");
+	int off = at(g, "key_vector", member) - at(g, "key_vector", "key");
+
+	mov(&g->e, dst, R5);
+	alui(&g->e, BPF_RSH, dst, 8 * (little_endian() ? off : 7 - off));
+	alui(&g->e, BPF_AND, dst, 0xff);
 }
 
-/* r8 = child r1 of the node in r8. */
-static void child(struct cg *g)
+/* r1 key, r2 pos, r3 bits, r4 slen of the node in @of, by one load (kfib_lacks()); spoils r0, r5. */
+static void node(struct cg *g, int of)
+{
+	kload_member(g, U64, R5, of, "key_vector", "key");
+	node_byte(g, R2, "pos");
+	node_byte(g, R3, "bits");
+	node_byte(g, R4, "slen");
+	mov(&g->e, R1, R5);
+	if (little_endian())
+		alui(&g->e, BPF_LSH, R1, 32);
+	alui(&g->e, BPF_RSH, R1, 32);
+}
+
+/* r8 = child r1 of the node in @of. */
+static void child(struct cg *g, int of)
 {
 	alui(&g->e, BPF_LSH, R1, 3);
-	alu(&g->e, BPF_ADD, R1, R8);
+	alu(&g->e, BPF_ADD, R1, of);
 	kload_member(g, U64, R8, R1, "key_vector", "tnode");
 }
 
@@ -127,38 +149,72 @@ static void table(struct cg *g, const struct walk *w)
 	kload(g, U32, R1, R8, at(g, "fib_table", "tb_id") - list);
 	jmpi(e, BPF_JEQ, R1, RT_TABLE_LOCAL, local);
 	kload(g, U64, R8, R8, 0);
-	ja(e, w->turn);
+	again(g, w, PHASE_TABLE);
 	place(e, local);
-	kload(g, U64, R8, R8, at(g, "fib_table", "tb_data") - list);
-	put(g, PN, R8);
+	kload(g, U64, R7, R8, at(g, "fib_table", "tb_data") - list);
 	sti(e, U64, R6, scratch(g, CINDEX), 0);
-	kload_member(g, U64, R8, R8, "key_vector", "tnode");
+	kload_member(g, U64, R8, R7, "key_vector", "tnode");
 	jmpi(e, BPF_JEQ, R8, 0, w->unicast);
-	phase(g, PHASE_DOWN);
-	ja(e, w->turn);
 }
 
 /* Step 1: to the longest prefix. */
 static void down(struct cg *g, const struct walk *w)
 {
 	struct emit *e = &g->e;
-	__u32 no_shorter = new_label(e);
 
 	place(e, w->down);
-	node(g);
-	alu(e, BPF_XOR, R1, R9);
-	alu(e, BPF_RSH, R1, R2);
-	movi(e, R5, 1);
-	alu(e, BPF_LSH, R5, R3);
-	jmp(e, BPF_JGE, R1, R5, w->node);
-	jmpi(e, BPF_JEQ, R3, 0, w->found);
-	jmp(e, BPF_JLE, R4, R2, no_shorter);
-	put(g, PN, R8);
-	put(g, CINDEX, R1);
-	place(e, no_shorter);
-	child(g);
-	jmpi(e, BPF_JNE, R8, 0, w->turn);
-	ja(e, w->back);
+	for (int i = 0; i < STEPS; i++) {
+		__u32 no_shorter = new_label(e);
+
+		node(g, R8);
+		alu(e, BPF_XOR, R1, R9);
+		alu(e, BPF_RSH, R1, R2);
+		movi(e, R5, 1);
+		alu(e, BPF_LSH, R5, R3);
+		jmp(e, BPF_JGE, R1, R5, w->node);
+		jmpi(e, BPF_JEQ, R3, 0, w->found);
+		jmp(e, BPF_JLE, R4, R2, no_shorter);
+		mov(e, R7, R8);
+		put(g, CINDEX, R1);
+		place(e, no_shorter);
+		child(g, R8);
+		jmpi(e, BPF_JEQ, R8, 0, w->back);
+	}
+	again(g, w, PHASE_DOWN);
+}
+
+/* Step 2, backtrace: one bit less of the index, or up to the parent. */
+static void back(struct cg *g, const struct walk *w)
+{
+	struct emit *e = &g->e;
+
+	place(e, w->back);
+	for (int i = 0; i < STEPS; i++) {
+		__u32 strip = new_label(e), next = new_label(e);
+
+		get(g, R1, CINDEX);
+		jmpi(e, BPF_JNE, R1, 0, strip);
+		node(g, R7);
+		jmpi(e, BPF_JGE, R2, 32, w->unicast);	/* IS_TRIE() */
+		put(g, KEY, R1);
+		kload(g, U64, R7, R7, at(g, "tnode", "parent") - at(g, "tnode", "kv"));
+		node(g, R7);
+		get(g, R3, KEY);
+		alu(e, BPF_XOR, R1, R3);
+		alu(e, BPF_RSH, R1, R2);
+		put(g, CINDEX, R1);
+		ja(e, next);
+		place(e, strip);
+		mov(e, R2, R1);
+		alui(e, BPF_SUB, R2, 1);
+		alu(e, BPF_AND, R1, R2);
+		put(g, CINDEX, R1);
+		child(g, R7);
+		jmpi(e, BPF_JNE, R8, 0, w->node);
+		place(e, next);
+	}
+	place(e, w->go_back);
+	again(g, w, PHASE_BACK);
 }
 
 /* Step 2, one node: prefix_mismatch(), and on to its first child. */
@@ -167,56 +223,54 @@ static void shorter(struct cg *g, const struct walk *w)
 	struct emit *e = &g->e;
 
 	place(e, w->node);
-	node(g);
+	node(g, R8);
 	movi(e, R5, 0);
 	alu(e, BPF_SUB, R5, R1);
 	alu(e, BPF_OR, R5, R1);
 	alu(e, BPF_XOR, R1, R9);
 	alu(e, BPF_AND, R1, R5);
-	jmpi32(e, BPF_JNE, R1, 0, w->back);
-	jmp(e, BPF_JEQ, R4, R2, w->back);
+	jmpi32(e, BPF_JNE, R1, 0, w->go_back);
+	jmp(e, BPF_JEQ, R4, R2, w->go_back);
 	jmpi(e, BPF_JEQ, R3, 0, w->found);
-	phase(g, PHASE_NODE);
 	kload_member(g, U64, R8, R8, "key_vector", "tnode");
-	jmpi(e, BPF_JNE, R8, 0, w->turn);
-}
-
-/* Step 2, backtrace: one bit less of the index, or up to the parent. */
-static void back(struct cg *g, const struct walk *w)
-{
-	struct emit *e = &g->e;
-	__u32 strip = new_label(e);
-
-	place(e, w->back);
-	phase(g, PHASE_BACK);
-	get(g, R8, PN);
-	get(g, R1, CINDEX);
-	jmpi(e, BPF_JNE, R1, 0, strip);
-	node(g);
-	jmpi(e, BPF_JGE, R2, 32, w->unicast);	/* IS_TRIE() */
-	put(g, KEY, R1);
-	kload(g, U64, R8, R8, at(g, "tnode", "parent") - at(g, "tnode", "kv"));
-	put(g, PN, R8);
-	node(g);
-	get(g, R3, KEY);
-	alu(e, BPF_XOR, R1, R3);
-	alu(e, BPF_RSH, R1, R2);
-	put(g, CINDEX, R1);
-	ja(e, w->turn);
-	place(e, strip);
-	mov(e, R2, R1);
-	alui(e, BPF_SUB, R2, 1);
-	alu(e, BPF_AND, R1, R2);
-	put(g, CINDEX, R1);
-	child(g);
-	jmpi(e, BPF_JEQ, R8, 0, w->turn);
-	phase(g, PHASE_NODE);
-	ja(e, w->turn);
+	jmpi(e, BPF_JEQ, R8, 0, w->go_back);
+	again(g, w, PHASE_NODE);
 }
 
 static void alias_load(struct cg *g, int size, int dst, const char *member)
 {
 	kload(g, size, dst, R8, at(g, "fib_alias", member) - at(g, "fib_alias", "fa_list"));
+}
+
+/* To good, or next, by what most routes are; else what LIB_NEXTHOP says. */
+static void nexthop(struct cg *g, const struct walk *w)
+{
+	struct emit *e = &g->e;
+	__u32 odd = new_label(e);
+
+	get(g, R1, INFO);
+	kload_member(g, U32, R1, R1, "fib_info", "fib_flags");
+	alui(e, BPF_AND, R1, RTNH_F_DEAD);
+	jmpi(e, BPF_JNE, R1, 0, w->next);
+	get(g, R1, INFO);
+	kload_member(g, U64, R1, R1, "fib_info", "nh");
+	jmpi(e, BPF_JNE, R1, 0, odd);
+	get(g, R1, INFO);
+	kload_member(g, U32, R1, R1, "fib_info", "fib_nhs");
+	jmpi(e, BPF_JNE, R1, 1, odd);
+	get(g, R1, INFO);
+	kload(g, U8, R1, R1, at(g, "fib_info", "fib_nh") + at(g, "fib_nh", "nh_common") +
+			     at(g, "fib_nh_common", "nhc_flags"));
+	alui(e, BPF_AND, R1, RTNH_F_DEAD | RTNH_F_LINKDOWN);
+	jmpi(e, BPF_JEQ, R1, 0, w->good);
+	place(e, odd);
+	get(g, R1, INFO);
+	movi(e, R2, 0);
+	movi(e, R3, 0);
+	call_label(e, cg_lib(g, LIB_NEXTHOP));
+	jmpi(e, BPF_JEQ, R0, ROUTE_NEXT, w->next);
+	jmpi(e, BPF_JEQ, R0, ROUTE_MISS, w->go_back);
+	jmpi(e, BPF_JEQ, R0, ROUTE_REJECTS, w->unicast);
 }
 
 /*
@@ -229,13 +283,12 @@ static void routes(struct cg *g, const struct walk *w)
 	struct emit *e = &g->e;
 
 	place(e, w->found);
-	node(g);
+	node(g, R8);
 	alu(e, BPF_XOR, R1, R9);
 	put(g, INDEX, R1);
-	phase(g, PHASE_ALIAS);
 	kload_member(g, U64, R8, R8, "key_vector", "leaf");
 	place(e, w->alias);
-	jmpi(e, BPF_JEQ, R8, 0, w->back);
+	jmpi(e, BPF_JEQ, R8, 0, w->go_back);
 	alias_load(g, U8, R1, "fa_slen");
 	get(g, R2, INDEX);
 	alu(e, BPF_RSH, R2, R1);
@@ -250,27 +303,23 @@ static void routes(struct cg *g, const struct walk *w)
 	jmpi(e, BPF_JNE, R1, 0, w->next);
 	get(g, R1, TYPE);
 	jmpi(e, BPF_JGT, R1, RTN_MULTICAST, w->unicast);
-	get(g, R1, INFO);
-	movi(e, R2, 0);
-	movi(e, R3, 0);
-	call_label(e, cg_lib(g, LIB_NEXTHOP));
-	jmpi(e, BPF_JEQ, R0, ROUTE_NEXT, w->next);
-	jmpi(e, BPF_JEQ, R0, ROUTE_MISS, w->back);
-	jmpi(e, BPF_JEQ, R0, ROUTE_REJECTS, w->unicast);
+	nexthop(g, w);
+	place(e, w->good);
 	get(g, R8, TYPE);
 	ja(e, w->out);
 	place(e, w->next);
 	kload(g, U64, R8, R8, 0);
-	ja(e, w->turn);
+	again(g, w, PHASE_ALIAS);
 }
 
 /* r3: the address. 1 << its type */
 static void lib_addrtype(struct cg *g)
 {
 	struct emit *e = &g->e;
-	struct walk w = {
+	const struct walk w = {
 		new_label(e), new_label(e), new_label(e), new_label(e), new_label(e),
-		new_label(e), new_label(e), new_label(e), new_label(e),
+		new_label(e), new_label(e), new_label(e), new_label(e), new_label(e),
+		new_label(e),
 	};
 
 	lib_begin(g);
@@ -279,19 +328,20 @@ static void lib_addrtype(struct cg *g)
 	g->fl->net(g, R8);
 	kload_member(g, U64, R8, R8, "net", "ipv4.fib_table_hash");
 	kload(g, U64, R8, R8, 8 * kfib_local_index());
-	phase(g, PHASE_TABLE);
+	movi(e, R7, 0);
+	sti(e, U64, R6, scratch(g, PHASE), PHASE_TABLE);
 	loop_begin(g, LOOP, TURNS);
 	place(e, w.turn);
 	loop_next(g, LOOP, w.unicast);
 	get(g, R1, PHASE);
-	jmpi(e, BPF_JEQ, R1, PHASE_DOWN, w.down);
-	jmpi(e, BPF_JEQ, R1, PHASE_ALIAS, w.alias);
 	jmpi(e, BPF_JEQ, R1, PHASE_BACK, w.back);
+	jmpi(e, BPF_JEQ, R1, PHASE_DOWN, w.down);
 	jmpi(e, BPF_JEQ, R1, PHASE_NODE, w.node);
+	jmpi(e, BPF_JEQ, R1, PHASE_ALIAS, w.alias);
 	table(g, &w);
 	down(g, &w);
-	shorter(g, &w);
 	back(g, &w);
+	shorter(g, &w);
 	routes(g, &w);
 	place(e, w.unicast);
 	movi(e, R8, RTN_UNICAST);

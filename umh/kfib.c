@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/rtnetlink.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "kbtf.h"
@@ -28,6 +29,21 @@ static const struct {
 	{ "in_device", "dev" }, { "in_device", "cnf.data" }, { "ipv4_devconf", "data" },
 };
 
+/* A node's key and what says how to go on are in one word. */
+static bool one_word(void)
+{
+	static const char *const bytes[] = { "pos", "bits", "slen" };
+	int key = kbtf_offset("key_vector", "key");
+
+	for (int i = 0; i < 3; i++) {
+		int off = kbtf_offset("key_vector", bytes[i]) - key;
+
+		if (off < 4 || off > 7)
+			return false;
+	}
+	return true;
+}
+
 static const char *look(void)
 {
 	static char what[64];
@@ -38,7 +54,9 @@ static const char *look(void)
 		snprintf(what, sizeof(what), "%s in %s", members[i].member, members[i].type);
 		return what;
 	}
-	return kbtf_size("fib_nh") > 0 && kbtf_size("nh_grp_entry") > 0 ? NULL : "nexthops";
+	if (kbtf_size("fib_nh") < 0 || kbtf_size("nh_grp_entry") < 0)
+		return "nexthops";
+	return one_word() ? NULL : "key_vector as expected";
 }
 
 const char *kfib_lacks(void)
