@@ -67,7 +67,7 @@ enum cg_slot {
 	SLOT_LIST,		/* in a lookup: what is left of a long list, from and to, 4 bytes each */
 	SLOT_SIEVE,		/* in a lookup: what the group's sieves say, 4 bytes each */
 	SLOT_CTX,		/* early: the context's address, as a number; the device's index */
-	SLOT_ADDRTYPE,		/* 1 << the types of source and destination, 4 bytes each; 0: not asked yet */
+	SLOT_ADDRTYPE,		/* 1 << type of source, of destination, 4 bytes each; 0: not asked yet */
 	SLOT_SELF,		/* 1, 2: sent by the helper itself: enum self_kind, 0: no */
 	CG_NSLOTS
 };

@@ -84,7 +84,7 @@ enum ir_pkind {
 	IR_P_NTH,	/* every .value-th evaluation of counter .index (xt_statistic) */
 	IR_P_RANDOM,	/* (random & 0x7fffffff) < .value (xt_statistic) */
 	IR_P_OWNER,	/* xt_owner, all of it */
-	IR_P_ADDRTYPE,	/* IPv4: 1 << the type of an address is in .value (xt_addrtype); dir: 0 src, 1 dst */
+	IR_P_ADDRTYPE,	/* IPv4: 1 << an address's type is in .value (xt_addrtype); dir: 0 src, 1 dst */
 	IR_P_NATIVE,	/* the kernel's own match, slot .index: never inverted, anything may come of it */
 	IR_P_FALSE,	/* never; what is before it in the rule has its effects (hotdrop, limit) */
 	IR_P_BEFORE,	/* group .index has no rule before counter .value; see classify.h */

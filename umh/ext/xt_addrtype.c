@@ -41,7 +41,7 @@ static int add_type(struct ext_ctx *c, bool dst, __u16 types, bool inv, bool lim
 		return never(c, inv);
 	if (limited)
 		return ext_fail(c, -EOPNOTSUPP,
-				"is limited to an interface, which may be in a VRF, with a table of its own");
+				"is limited to an interface, whose VRF may have a table of its own");
 	lacks = kfib_lacks();
 	if (lacks)
 		return ext_fail(c, -EOPNOTSUPP, "needs the kernel's routes, but it has no %s",
@@ -53,7 +53,7 @@ static int add_type(struct ext_ctx *c, bool dst, __u16 types, bool inv, bool lim
 	return 0;
 }
 
-/* net/ipv6/addrconf_core.c __ipv6_addr_type(): all but ::, ::ffff:0:0/96 and ff00::/8 are unicast. */
+/* net/ipv6/addrconf_core.c __ipv6_addr_type(): all but ::, ::ffff:0:0/96, ff00::/8 are unicast */
 static int add_said6(struct ext_ctx *c, enum ir_field6 f, __u16 type, bool inv)
 {
 	static const struct in6_addr any, all = { .s6_addr = { [0 ... 15] = 0xff } };
