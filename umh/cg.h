@@ -67,6 +67,7 @@ enum cg_slot {
 	SLOT_LIST,		/* in a lookup: what is left of a long list, from and to, 4 bytes each */
 	SLOT_SIEVE,		/* in a lookup: what the group's sieves say, 4 bytes each */
 	SLOT_CTX,		/* early: the context's address, as a number; the device's index */
+	SLOT_ADDRTYPE,		/* 1 << type of source, of destination, 4 bytes each; 0: not asked yet */
 	SLOT_SELF,		/* 1, 2: sent by the helper itself: enum self_kind, 0: no */
 	CG_NSLOTS
 };
@@ -132,6 +133,8 @@ struct flavor_ops {
 	 */
 	void (*packet_begin)(struct cg *g, int off);
 	void (*packet_read)(struct cg *g, int off);
+	/* in library functions: dst = the struct net of the hook; spoils r0 to r5 */
+	void (*net)(struct cg *g, int dst);
 };
 
 extern const struct flavor_ops flavor_netfilter, flavor_hook, flavor_xdp, flavor_tc;
@@ -139,7 +142,8 @@ extern const struct flavor_ops flavor_netfilter, flavor_hook, flavor_xdp, flavor
 /* A library function, emitted when used. */
 enum cg_lib {
 	LIB_LIMIT, LIB_NTH, LIB_TCPOPT, LIB_TCPMSS, LIB_EVENT,
-	LIB_EXTHDR, LIB_L4, LIB_OWNER, LIB_COMMIT, LIB_CT, LIB_CTX, CG_NLIB
+	LIB_EXTHDR, LIB_L4, LIB_OWNER, LIB_COMMIT, LIB_CT, LIB_CTX,
+	LIB_ADDRTYPE, LIB_NEXTHOP, CG_NLIB
 };
 
 struct cg {
@@ -343,6 +347,9 @@ void loop_end(struct cg *g, int off);
 /* cg_packet.c: events, and headers that are not in linear memory. */
 void cg_lib_packet(struct cg *g, enum cg_lib l);
 
+/* cg_fib.c: types of addresses */
+void cg_lib_fib(struct cg *g, enum cg_lib l);
+
 /* cg_early.c: the glue between tables, and what a drop takes. */
 void cg_early_path(struct cg *g);
 void cg_early_drop(struct cg *g, int table, __u32 counter);
@@ -365,6 +372,8 @@ void cg_count_exact_drop(struct cg *g, void (*ifindex)(struct cg *g, __u32 none)
  */
 void cg_device(struct cg *g, __u32 up);
 void cg_device_fields(struct cg *g, __u32 up);
+/* In library functions: dst = the struct net that it is in. */
+void cg_device_net(struct cg *g, int dst);
 /* A map of devices that were seen, if it is worth one. 0 or a negative errno. */
 int cg_device_map(struct cg *g);
 /* cg_route.c: goes to @input or @forward, or to @up if that cannot be told. */

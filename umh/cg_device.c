@@ -147,6 +147,21 @@ void cg_device(struct cg *g, __u32 up)
 		device_tc(g);
 }
 
+void cg_device_net(struct cg *g, int dst)
+{
+	mov(&g->e, R1, R7);
+	cg_kfunc(g, "bpf_cast_to_kern_ctx");
+	if (is_xdp(g)) {
+		kcast(g, R0, 0, "xdp_buff");
+		tload(g, U64, dst, R0, "xdp_buff", "rxq");
+		tload(g, U64, dst, dst, "xdp_rxq_info", "dev");
+	} else {
+		kcast(g, R0, 0, "sk_buff");
+		tload(g, U64, dst, R0, "sk_buff", "dev");
+	}
+	kload_member(g, U64, dst, dst, "net_device", "nd_net.net");
+}
+
 /* Its name, and that it takes IPv6. */
 void cg_device_fields(struct cg *g, __u32 up)
 {

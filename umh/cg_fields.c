@@ -91,6 +91,11 @@ static void want_pred(struct cg *g, const struct ir_pred *p)
 		if (p->dst)
 			want_field(g, IR_DPORT);
 		break;
+	case IR_P_ADDRTYPE:
+		want(&g->slot[SLOT_SCRATCH]);
+		want(&g->slot[SLOT_ADDRTYPE]);
+		want(&g->field[p->field ? IR_DADDR : IR_SADDR]);
+		break;
 	case IR_P_OWNER:
 		want(&g->slot[SLOT_SCRATCH]);
 		want_self(g);

@@ -21,6 +21,8 @@ static const struct {
 	[LIB_COMMIT] = { "commit", CG_CTX_PKT },
 	[LIB_CT] = { "ct", CG_CTX_PKT },
 	[LIB_CTX] = { "ctx", CG_CTX_PKT },
+	[LIB_ADDRTYPE] = { "addrtype", CG_CTX_PKT_3 },
+	[LIB_NEXTHOP] = { "nexthop", CG_SCALARS },
 };
 
 __u32 cg_lib(struct cg *g, enum cg_lib l)
@@ -148,6 +150,10 @@ static void one(struct cg *g, enum cg_lib l)
 	case LIB_CT:
 	case LIB_CTX:
 		cg_lib_early(g, l);
+		break;
+	case LIB_ADDRTYPE:
+	case LIB_NEXTHOP:
+		cg_lib_fib(g, l);
 		break;
 	default:
 		cg_lib_kernel(g, l);

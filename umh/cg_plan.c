@@ -27,7 +27,7 @@ static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
 			n += r->preds[i].nports * 2;
 		if (r->preds[i].kind == IR_P_ADDR6 || r->preds[i].kind == IR_P_IFACE)
 			n += 2;
-		if (r->preds[i].kind == IR_P_TCPMSS)
+		if (r->preds[i].kind == IR_P_TCPMSS || r->preds[i].kind == IR_P_ADDRTYPE)
 			n++;
 		if (r->preds[i].kind == IR_P_RANGE6 || r->preds[i].kind == IR_P_OWNER)
 			n += 6;
@@ -46,7 +46,7 @@ static __u32 pred_size(const struct ir_pred *p)
 		[IR_P_ADDR6] = 17, [IR_P_RANGE6] = 21, [IR_P_PROTO] = 5, [IR_P_IFACE] = 20,
 		[IR_P_L4] = 9, [IR_P_TCPOPT] = 10, [IR_P_TCPMSS] = 12, [IR_P_LIMIT] = 24,
 		[IR_P_NTH] = 6, [IR_P_RANDOM] = 3, [IR_P_OWNER] = 12, [IR_P_NATIVE] = 6,
-		[IR_P_BEFORE] = 5, [IR_P_CHAIN] = 2,
+		[IR_P_BEFORE] = 5, [IR_P_CHAIN] = 2, [IR_P_ADDRTYPE] = 12,
 	};
 
 	switch (p->kind) {

@@ -317,6 +317,30 @@ static void pred_owner(struct cg *g, const struct ir_pred *p, __u32 miss)
 	told(g, p, false, miss);
 }
 
+/*
+ * xt_addrtype.c match_type().  Whatever table asks of the same packet, the answer
+ * is kept; of what has left walk for the module it is asked again.
+ */
+static void pred_addrtype(struct cg *g, const struct ir_pred *p, __u32 miss)
+{
+	struct emit *e = &g->e;
+	int slot = g->slot[SLOT_ADDRTYPE] + 4 * p->field;
+	__u32 known = new_label(e);
+
+	ld(e, U32, R0, R6, slot);
+	jmpi(e, BPF_JNE, R0, 0, known);
+	mov(e, R1, R7);
+	mov(e, R2, R6);
+	ld(e, U32, R3, R6, g->field[p->field ? IR_DADDR : IR_SADDR]);
+	movi(e, R4, 0);
+	movi(e, R5, 0);
+	call_label(e, cg_lib(g, LIB_ADDRTYPE));
+	st(e, U32, R6, slot, R0);
+	place(e, known);
+	alui32(e, BPF_AND, R0, p->value);
+	jmpi(e, p->inv ? BPF_JNE : BPF_JEQ, R0, 0, miss);
+}
+
 /* What conntrack_mt() looks at only where there is an entry. */
 static bool of_entry(const struct ir_pred *p)
 {
@@ -370,6 +394,9 @@ static void pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p
 		break;
 	case IR_P_OWNER:
 		pred_owner(g, p, miss);
+		break;
+	case IR_P_ADDRTYPE:
+		pred_addrtype(g, p, miss);
 		break;
 	case IR_P_NATIVE:
 		cg_native_match(g, t, p->index, miss);

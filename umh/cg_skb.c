@@ -16,7 +16,7 @@
 /* What is not set for every packet: absent means 0. */
 void cg_defaults(struct cg *g)
 {
-	static const enum cg_slot slots[] = { SLOT_FRAGOFF, SLOT_PC, SLOT_SELF };
+	static const enum cg_slot slots[] = { SLOT_FRAGOFF, SLOT_PC, SLOT_SELF, SLOT_ADDRTYPE };
 
 	cg_init_frame(g);
 	for (unsigned int i = 0; i < sizeof(slots) / sizeof(slots[0]); i++)

@@ -15,7 +15,7 @@ const struct ext_row *const ext_matches[] = {
 	ext_tcp_rows, ext_udp_rows, ext_conntrack_rows, ext_comment_rows, ext_multiport_rows,
 	ext_state_rows, ext_icmp_rows, ext_limit_rows, ext_mark_rows, ext_iprange_rows,
 	ext_mac_rows, ext_owner_rows, ext_tcpmss_rows, ext_length_rows, ext_pkttype_rows,
-	ext_hl_rows, ext_dscp_rows, ext_statistic_rows, ext_sctp_rows, NULL
+	ext_hl_rows, ext_dscp_rows, ext_statistic_rows, ext_sctp_rows, ext_addrtype_rows, NULL
 };
 
 const struct ext_row *const ext_targets[] = { ext_reject_rows, ext_log_rows, NULL };

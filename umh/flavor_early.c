@@ -291,6 +291,7 @@ static void defaults(struct cg *g)
 {
 	static const enum cg_slot slots[] = {
 		SLOT_HOOK, SLOT_PC, SLOT_FRAGOFF, SLOT_NMATCH, SLOT_CTDONE, SLOT_ICMPERR,
+		SLOT_ADDRTYPE,
 	};
 	static const enum ir_field fields[] = {
 		IR_FRAGOFF, IR_SPORT, IR_DPORT, IR_ICMP, IR_TCPFLAGS, IR_PKTTYPE,
@@ -350,6 +351,7 @@ const struct flavor_ops flavor_xdp = {
 	.early = true,
 	.prologue = prologue,
 	.epilogue = epilogue,
+	.net = cg_device_net,
 };
 
 const struct flavor_ops flavor_tc = {
@@ -359,4 +361,5 @@ const struct flavor_ops flavor_tc = {
 	.early = true,
 	.prologue = prologue,
 	.epilogue = epilogue,
+	.net = cg_device_net,
 };

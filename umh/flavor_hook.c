@@ -348,6 +348,13 @@ static void packet_read(struct cg *g, int off)
 	call_helper(e, BPF_FUNC_skb_load_bytes);
 }
 
+static void net(struct cg *g, int dst)
+{
+	ld(&g->e, U64, dst, R7, SKB(cb[0]));
+	kload(g, U64, dst, dst, RUN(state));
+	kload_member(g, U64, dst, dst, "nf_hook_state", "net");
+}
+
 const struct flavor_ops flavor_hook = {
 	.name = "hook",
 	.prog_type = BPF_PROG_TYPE_SCHED_CLS,
@@ -357,4 +364,5 @@ const struct flavor_ops flavor_hook = {
 	.epilogue = epilogue,
 	.packet_begin = packet_begin,
 	.packet_read = packet_read,
+	.net = net,
 };

@@ -320,6 +320,12 @@ static void packet_read(struct cg *g, int off)
 	call_helper(e, BPF_FUNC_dynptr_read);
 }
 
+static void net(struct cg *g, int dst)
+{
+	cg_hook_state(g, dst, R7);
+	tload(g, U64, dst, dst, "nf_hook_state", "net");
+}
+
 const struct flavor_ops flavor_netfilter = {
 	.name = "netfilter",
 	.prog_type = TYPE_NETFILTER,
@@ -329,4 +335,5 @@ const struct flavor_ops flavor_netfilter = {
 	.epilogue = epilogue,
 	.packet_begin = packet_begin,
 	.packet_read = packet_read,
+	.net = net,
 };

@@ -180,6 +180,7 @@ bool ir_pred_early(const struct ir_pred *p)
 	case IR_P_IFACE:
 	case IR_P_L4:
 	case IR_P_PORTS:
+	case IR_P_ADDRTYPE:
 	case IR_P_LIMIT:
 	case IR_P_FALSE:
 	case IR_P_BEFORE:

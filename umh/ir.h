@@ -84,6 +84,7 @@ enum ir_pkind {
 	IR_P_NTH,	/* every .value-th evaluation of counter .index (xt_statistic) */
 	IR_P_RANDOM,	/* (random & 0x7fffffff) < .value (xt_statistic) */
 	IR_P_OWNER,	/* xt_owner, all of it */
+	IR_P_ADDRTYPE,	/* IPv4: 1 << an address's type is in .value (xt_addrtype); dir: 0 src, 1 dst */
 	IR_P_NATIVE,	/* the kernel's own match, slot .index: never inverted, anything may come of it */
 	IR_P_FALSE,	/* never; what is before it in the rule has its effects (hotdrop, limit) */
 	IR_P_BEFORE,	/* group .index has no rule before counter .value; see classify.h */
@@ -110,7 +111,7 @@ struct ir_owner {
 
 struct ir_pred {
 	__u8 kind;		/* enum ir_pkind */
-	__u8 field;		/* enum ir_field, ir_field6; IFACE: dir; L4: enum ir_l4 */
+	__u8 field;		/* enum ir_field, ir_field6; IFACE, ADDRTYPE: dir; L4: enum ir_l4 */
 	__u8 inv;		/* the outcome is inverted (never a hotdrop) */
 	__u8 reserved;
 	union {
@@ -235,7 +236,10 @@ struct ir_pred *ir_pred_add(struct ir_arena *a, struct ir_rule *r, enum ir_pkind
 void ir_range(struct ir_arena *a, struct ir_rule *r, enum ir_field field,
 	      __u64 mask, __u64 lo, __u64 hi, bool inv);
 
-/* The early stage can tell it: from the packet's bytes, a conntrack lookup, or an empty bucket. */
+/*
+ * The early stage can tell it: from the packet's bytes, the namespace's routes, a
+ * conntrack lookup, or an empty bucket.
+ */
 bool ir_pred_early(const struct ir_pred *p);
 /* What it looks at, for a person: "mark", "owner". */
 const char *ir_pred_name(const struct ir_pred *p);

@@ -70,6 +70,10 @@ static const char *check_pred(const struct ir_table *t, const struct ir_pred *p,
 		return v6 ? NULL : "a field of IPv6";
 	case IR_P_IFACE:
 		return p->field > 1 ? "no such direction" : NULL;
+	case IR_P_ADDRTYPE:
+		if (p->field > 1)
+			return "no such direction";
+		return v6 ? "a field of IPv4" : NULL;
 	case IR_P_L4:
 		if (p->field > IR_L4_TCP || !p->len || p->len > 60 || p->inv)
 			return "bad guard";

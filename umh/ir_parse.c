@@ -149,6 +149,14 @@ static bool owner(struct scan *s, struct ir_pred *p)
 	       scan_named(s, "gid", &o->gid_min) && scan_sign(s, "-") && scan_num32(s, &o->gid_max);
 }
 
+static bool addrtype(struct scan *s, struct ir_pred *p)
+{
+	p->kind = IR_P_ADDRTYPE;
+	p->field = scan_word(s, "dst");
+	return (p->field || scan_word(s, "src") || scan_fail(s, "src or dst is expected")) &&
+	       scan_num32(s, &p->value);
+}
+
 static bool tcpmss(struct scan *s, struct ir_pred *p)
 {
 	p->kind = IR_P_TCPMSS;
@@ -212,9 +220,9 @@ static const struct {
 	const char *word;
 	bool (*read)(struct scan *s, struct ir_pred *p);
 } tests[] = {
-	{ "iface", iface }, { "ports", ports }, { "owner", owner }, { "tcpmss", tcpmss },
-	{ "l4", l4 }, { "proto6", proto6 }, { "tcpopt", tcpopt }, { "limit", limit },
-	{ "nth", nth }, { "random", rnd }, { "native", native },
+	{ "iface", iface }, { "ports", ports }, { "owner", owner }, { "addrtype", addrtype },
+	{ "tcpmss", tcpmss }, { "l4", l4 }, { "proto6", proto6 }, { "tcpopt", tcpopt },
+	{ "limit", limit }, { "nth", nth }, { "random", rnd }, { "native", native },
 	{ "false", nothing },
 };
 

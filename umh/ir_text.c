@@ -229,6 +229,9 @@ static void print_pred(FILE *out, const struct ir_pred *p)
 		return print_ports(out, p);
 	case IR_P_OWNER:
 		return print_owner(out, &p->owner);
+	case IR_P_ADDRTYPE:
+		fprintf(out, "addrtype %s 0x%x", p->field ? "dst" : "src", p->value);
+		break;
 	case IR_P_PROTO:
 		fprintf(out, "proto6 == %u", p->value);
 		break;
@@ -370,8 +373,8 @@ const char *ir_pred_name(const struct ir_pred *p)
 		[IR_P_PROTO] = "protocol", [IR_P_IFACE] = "interface", [IR_P_L4] = "header",
 		[IR_P_PORTS] = "ports", [IR_P_TCPOPT] = "TCP options", [IR_P_TCPMSS] = "tcpmss",
 		[IR_P_LIMIT] = "limit", [IR_P_NTH] = "statistic", [IR_P_RANDOM] = "statistic",
-		[IR_P_OWNER] = "owner", [IR_P_ADDR6] = "address", [IR_P_RANGE6] = "address",
-		[IR_P_NATIVE] = "native match",
+		[IR_P_OWNER] = "owner", [IR_P_ADDRTYPE] = "address type",
+		[IR_P_ADDR6] = "address", [IR_P_RANGE6] = "address", [IR_P_NATIVE] = "native match",
 	};
 
 	if (p->kind == IR_P_RANGE)

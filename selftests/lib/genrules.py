@@ -129,6 +129,10 @@ class Rules:
             f'-m pkttype {self.no()}--pkt-type {r.choice(("unicast", "broadcast", "multicast"))}',
             f'-m comment --comment "number {r.randrange(100)}"',
         ]
+        if not self.v6:
+            kinds = ','.join(r.sample(('LOCAL', 'UNICAST', 'BROADCAST', 'MULTICAST', 'ANYCAST',
+                                       'UNREACHABLE'), r.choice((1, 1, 2))))
+            rows.append(f'-m addrtype {self.no()}--{r.choice(("src", "dst"))}-type {kinds}')
         if not self.answers:
             rows += [
                 f'-m limit --limit {r.choice((1, 3))}/hour --limit-burst {r.choice((1, 5, 12))}',

@@ -25,6 +25,7 @@
 #include "blob.h"
 #include "ext.h"
 #include "ir_string.h"
+#include "kfeat.h"
 #include "prng.h"
 #include "tap.h"
 
@@ -223,6 +224,10 @@ static bool directive(struct test *t, const char *field, bool *ok)
 	if (!strcmp(field, "module")) {
 		*ok = t->env.native = true;
 		return true;
+	}
+	if (!strcmp(field, "old")) {
+		*kfeat() = (struct kfeat){ 0 };
+		return *ok = true;
 	}
 	if (!strncmp(field, "as ", 3)) {
 		memset(t->h.name, 0, sizeof(t->h.name));
@@ -435,6 +440,7 @@ static bool read_rule(struct test *t, const char *family, const char *rules)
 static void run_case(char *line)
 {
 	struct test t = { .text = strdup(line) };
+	const struct kfeat real = *kfeat();
 	struct xt_err err = { 0 };
 	struct xt_ruleset rs;
 	char *rules, *rest, *next;
@@ -468,6 +474,7 @@ static void run_case(char *line)
 			spoil(&t, &rs);
 		xt_ruleset_free(&rs);
 	}
+	*kfeat() = real;
 	free(t.entries);
 	free((char *)t.text);
 }

@@ -5,9 +5,14 @@
  *   case NAME
  *   fact conntrack helpers nat fib source_check	of struct early_facts
  *   live						not by BPF_PROG_TEST_RUN
+ *   routes					it looks at the namespace's routes: not as for
+ *						Linux 6.1, and test runs of type NETFILTER
+ *						have no namespace
  *   table ip filter					the IR's text (ir_text.h) of each
  *   ...						table, in the order of the path
  *   > WORDS => VERDICT [COUNTER...] [early|up]
+ *   sh COMMAND					in the namespace, which it leaves as it was
+ *						at the case's end
  *
  * WORDS: flavor_pkt.h; or "hook N" before them: at that hook of the exact stage
  * only.  VERDICT: accept, drop; bad: ip_rcv() or ipv6_rcv() refuses it, so no
@@ -31,13 +36,14 @@ struct step {
 	int hook;		/* -1: the whole path */
 	enum verdict verdict;
 	int sleep;		/* ms; then there is no packet */
+	char *sh;		/* a command instead */
 	bool early, up;
 	__u8 count[CASE_TABLES][CASE_COUNTERS];
 };
 
 struct test_case {
 	char name[80];
-	bool v6, live;
+	bool v6, live, routes;
 	struct early_facts facts;
 	int ntables, nsteps;
 	char *text[CASE_TABLES];
@@ -168,16 +174,30 @@ static bool sleep_line(struct test_case *c, const char *line)
 	return c->nsteps < CASE_STEPS;
 }
 
+static bool sh_line(struct test_case *c, const char *line)
+{
+	struct step *s = &c->steps[c->nsteps++];
+
+	s->line = strndup(line, strcspn(line, "\n"));
+	s->sh = strndup(line, strcspn(line, "\n"));
+	s->hook = -1;
+	return c->nsteps < CASE_STEPS;
+}
+
 static bool case_line(struct test_case *c, char *line, struct xt_err *err)
 {
 	if (!strncmp(line, "fact ", 5))
 		return fact(&c->facts, line + 5);
 	if (!strcmp(line, "live\n"))
 		return c->live = true;
-	if (*line != '>' && strncmp(line, "sleep ", 6))
+	if (!strcmp(line, "routes\n"))
+		return c->routes = true;
+	if (*line != '>' && strncmp(line, "sleep ", 6) && strncmp(line, "sh ", 3))
 		return table_line(c, line);
 	if (!c->nsteps && !c->ir[0].table && !case_tables(c, err))
 		return false;
+	if (!strncmp(line, "sh ", 3))
+		return sh_line(c, line + 3);
 	return *line == '>' ? step_line(c, line + 1) : sleep_line(c, line + 6);
 }
 
@@ -190,8 +210,10 @@ static void case_free(struct test_case *c)
 			ir_table_free(&c->exact[i]);
 		free(c->text[i]);
 	}
-	for (int i = 0; i < c->nsteps; i++)
+	for (int i = 0; i < c->nsteps; i++) {
 		free((char *)c->steps[i].line);
+		free(c->steps[i].sh);
+	}
 	free(c->steps);
 }
 

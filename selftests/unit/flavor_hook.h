@@ -20,7 +20,8 @@
 struct hook_memory {
 	struct xtjit_run run;
 	__u64 self;		/* the address of all this */
-	__u8 skb[1024], ct[1024], dev[4096];
+	__u64 net;		/* the struct net of the namespace; 0: not known */
+	__u8 skb[1024], ct[1024], dev[4096], state[256];
 	__u8 head[64];		/* of the skb */
 };
 
@@ -42,6 +43,18 @@ struct hook {
 static struct hook_memory *hook_memory;
 static int hook_spoiler = -1;	/* a program that spoils the stack that the next one will have */
 
+/* The address of the namespace, where it can be told, into the map value. */
+static void hook_tell_net(struct emit *e, int map)
+{
+	if (!kfeat()->casts)
+		return;
+	call_kfunc(e, kbtf_func("bpf_cast_to_kern_ctx"), 0);
+	ld(e, U64, R2, R0, kbtf_offset("sk_buff", "dev"));
+	ld(e, U64, R2, R2, kbtf_offset("net_device", "nd_net.net"));
+	ldmapvalue(e, R1, map, 0);
+	st(e, U64, R1, offsetof(struct hook_memory, net), R2);
+}
+
 /* The map value's address, written into it. */
 static bool hook_tell_address(int map, struct xt_err *err)
 {
@@ -51,6 +64,7 @@ static bool hook_tell_address(int map, struct xt_err *err)
 	int prog, ret;
 
 	emit_init(&e);
+	hook_tell_net(&e, map);
 	ldmapvalue(&e, R1, map, 0);
 	st(&e, U64, R1, offsetof(struct hook_memory, self), R1);
 	movi(&e, R0, 0);
@@ -164,6 +178,8 @@ static void hook_memory_fill(const struct hook *h, const struct packet *p)
 	hook_device(m->run.in, in ? names[p->back] : NULL);
 	hook_device(m->run.out, out ? names[!p->back] : NULL);
 	m->run.skb = hook_address(m->skb);
+	m->run.state = hook_address(m->state);
+	hook_poke(m->state, "nf_hook_state", "net", &m->net, 8);
 	m->run.ct = h->ct & XTJIT_RUN_CT ? hook_address(m->ct) : 0;
 	hook_skb(p);
 }

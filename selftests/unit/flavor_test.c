@@ -362,6 +362,12 @@ static bool step(const struct loaded *l, const struct step *s)
 		usleep(s->sleep * 1000);
 		return true;
 	}
+	if (s->sh) {
+		ok = !system(s->sh);
+		if (!ok)
+			tap_diag("fails: %s", s->sh);
+		return ok;
+	}
 	if (s->hook >= 0 && (l->mode->live || l->mode->early != NO_EARLY))
 		return true;
 	counters(l, was);
@@ -410,6 +416,13 @@ static void test(struct test_case *c, const struct mode *mode)
 	if (mode->live)
 		conntrack(c, false);
 	tap_ok(ok, "%s: %s", c->name, mode->name);
+}
+
+static bool fits(const struct mode *m, const struct test_case *c)
+{
+	if (c->routes && (m->old || !(m->live || m->module)))
+		return false;
+	return (m->live || !c->live) && (m->module || net.nf);
 }
 
 /* The early stage asks conntrack itself, be it a module of its own. */
@@ -476,7 +489,7 @@ int main(int argc, char **argv)
 		tap_skip("all but the module's", "the kernel has no programs of type netfilter");
 	while ((ret = case_read(in, &c, &line, &size, &err)) > 0) {
 		for (const struct mode *m = modes; m < modes + N_MODES && strstr(c.name, only); m++)
-			if ((m->live || !c.live) && (m->module || net.nf))
+			if (fits(m, &c))
 				test(&c, m);
 		case_free(&c);
 	}

@@ -40,6 +40,7 @@ static const char every_form[] =
 	"  15: len in 0-65535; dsfield & 0xfc == 0x20; ttl == 1; pkttype == 2 -> next\n"
 	"  16: fragoff == 0; false -> next\n"
 	"  17: ttl == 3; native 0; ttl == 4 -> native 1\n"
+	"  19: addrtype src 0x4; ! addrtype dst 0x3f -> next\n"
 	"  18: -> queue\n"
 	"  17: -> drop\n"
 	"chain \"a b\\x22\"\n"
@@ -185,6 +186,10 @@ static void any_pred(struct ir_arena *a, struct ir_rule *r, int kind)
 		return;
 	case IR_P_NTH:
 		p->index = any(~0u);
+		p->value = any(~0u);
+		return;
+	case IR_P_ADDRTYPE:
+		p->field = prng() % 2;
 		p->value = any(~0u);
 		return;
 	case IR_P_PROTO:
@@ -398,6 +403,7 @@ static const struct {
 	{ "0: ttl & 0x0 == 0 -> next\n", "mask" },
 	{ "0: saddr6 == ::1 -> next\n", "IPv6" },
 	{ "0: proto6 == 6 -> next\n", "IPv6" },
+	{ "0: addrtype src 0x4; ! addrtype dst 0x0 -> next\n", NULL },
 };
 
 static void check_one(const char *text, const char *name, const char *why)
@@ -432,6 +438,8 @@ static void test_check(void)
 		check_one(text, name, checks[i].why);
 	}
 	check_one("table ip raw\ncounters 1\nchain PREROUTING hook 0\n", "no policy", "policy");
+	check_one("table ip6 raw\ncounters 1\nchain PREROUTING hook 0\n0: addrtype src 0x4 -> drop\n"
+		  "0: -> drop\n", "addrtype of IPv6", "IPv4");
 	check_one("table ip raw\ncounters 1\nchain PREROUTING hook 0\n0: ttl == 1 -> drop\n",
 		  "policy with a condition", "policy");
 	check_one("table ip raw\ncounters 1\nchain PREROUTING hook 0\n0: -> return\n",

@@ -24,6 +24,7 @@ extern const struct ext_row ext_comment_rows[], ext_limit_rows[], ext_statistic_
 extern const struct ext_row ext_mark_rows[], ext_length_rows[], ext_hl_rows[];
 extern const struct ext_row ext_dscp_rows[], ext_iprange_rows[], ext_mac_rows[];
 extern const struct ext_row ext_pkttype_rows[], ext_tcpmss_rows[], ext_owner_rows[];
+extern const struct ext_row ext_addrtype_rows[];
 
 extern const struct ext_row ext_reject_rows[], ext_log_rows[];
 
