@@ -272,7 +272,7 @@ int classify(const struct ir_table *in, const struct cl_limits *limits, struct i
 		ret = classify_chains(in, &apart, out);
 	}
 	if (!ret) {
-		cl_count_slots(out);
+		cl_count_slots(out, cl_slots_most());
 		return 0;
 	}
 	classify_free(out);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Counters of slots. */
+#include <linux/netfilter/x_tables.h>
 #include <string.h>
 
 #include "classify_priv.h"
+#include "compile.h"
 
 /* Slots for each rule, where counters for all of them are worth their memory; and of a few rules. */
 #define SLOTS_A_RULE	2
@@ -24,7 +26,22 @@ static bool counts(const struct ir_group *g, const struct cl_family *f)
 	       slots_of(f) <= SLOTS_A_RULE * f->nrules + SLOTS_ANYWAY;
 }
 
-void cl_count_slots(struct ir_table *t)
+__u32 cl_slots_most(void)
+{
+	return CL_SLOTS_MEMORY / (sizeof(struct xt_counters) * possible_cpus());
+}
+
+/* @f's tables, all or none of them. */
+static void count_family(struct ir_table *t, const struct cl_family *f, bool counted)
+{
+	for (int i = 0; i < f->ntables; i++) {
+		f->tables[i].counter = counted ? t->nslotcounters : CL_NONE;
+		if (counted)
+			t->nslotcounters += f->tables[i].ph.nslots;
+	}
+}
+
+void cl_count_slots(struct ir_table *t, __u32 most)
 {
 	t->nslotcounters = 0;
 	for (__u32 i = 0; i < t->ngroups; i++) {
@@ -33,13 +50,7 @@ void cl_count_slots(struct ir_table *t)
 		for (__u32 k = 0; k < g->nfamilies; k++) {
 			const struct cl_family *f = &g->families[k];
 
-			for (int n = 0; n < f->ntables; n++) {
-				f->tables[n].counter = CL_NONE;
-				if (!counts(g, f))
-					continue;
-				f->tables[n].counter = t->nslotcounters;
-				t->nslotcounters += f->tables[n].ph.nslots;
-			}
+			count_family(t, f, counts(g, f) && slots_of(f) <= most - t->nslotcounters);
 		}
 	}
 }

@@ -509,7 +509,7 @@ int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir
 	*out->image = x.im;
 	cl_conds_free(&x.conds);
 	if (!ret) {
-		cl_count_slots(out);
+		cl_count_slots(out, cl_slots_most());
 		return 0;
 	}
 	classify_free(out);

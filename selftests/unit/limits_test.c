@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The limits of lookups, on both sides of their edges: chains that are merged, long
- * lists, sieves, rules that an edit leaves apart.  What packets make of it is classify_test's.
+ * lists, sieves, rules that an edit leaves apart, slots that have counters.  What packets
+ * make of it is classify_test's.
  */
 #include <errno.h>
 #include <stdlib.h>
 
-#include "classify.h"
+#include "classify_priv.h"
 #include "ir_string.h"
 #include "tap.h"
 
@@ -249,6 +250,41 @@ static void test_apart(void)
 	table_free(&t);
 }
 
+/* Counters of the slots of so many rules, each of a source and, if so, a range of ports. */
+static __u32 slot_counters(struct table *t, int rules, bool ranges)
+{
+	char *text;
+	size_t len;
+	FILE *f = text_begin(&text, &len, rules + 1);
+
+	for (int i = 0; i < rules; i++) {
+		fprintf(f, "%d: saddr == %d.%d.%d.%d", i, IP(10, i));
+		if (ranges)
+			fprintf(f, "; proto == 6; l4 20 tcp; dport in %d-%d", i + 1, 65534 - i);
+		fputs(" -> drop\n", f);
+	}
+	fprintf(f, "%d: -> accept\n", rules);
+	table_make(t, f, &text);
+	return t->grouped.nslotcounters;
+}
+
+/* Those of all slots or of none: by how many there are for a rule, and by what there is room for. */
+static void test_slots(void)
+{
+	struct table t;
+	__u32 n = slot_counters(&t, 100, false);
+
+	tap_ok(n > 100 && n < 200, "100 sources have slots with counters, %u", n);
+	cl_count_slots(&t.grouped, n);
+	tap_ok(t.grouped.nslotcounters == n, "there is room for them");
+	cl_count_slots(&t.grouped, n - 1);
+	tap_ok(!t.grouped.nslotcounters, "there is room for one less");
+	table_free(&t);
+	n = slot_counters(&t, 100, true);
+	tap_ok(t.grouped.ngroups == 1 && !n, "a rule of many keys has none, %u", n);
+	table_free(&t);
+}
+
 int main(void)
 {
 	test_merge();
@@ -258,5 +294,6 @@ int main(void)
 	test_list(11, false, 11);
 	test_sieves();
 	test_apart();
+	test_slots();
 	return tap_done();
 }
