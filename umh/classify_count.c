@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Counters of slots. */
+/* Which slots of lookups' tables have counters of their own, and whose these are (classify.h). */
 #include <linux/netfilter/x_tables.h>
 #include <string.h>
 
 #include "classify_priv.h"
 #include "compile.h"
 
-/* Slots for each rule, where counters for all of them are worth their memory; and of a few rules. */
+/* A family with at most so many slots a rule, or with few, has counters worth their memory. */
 #define SLOTS_A_RULE	2
 #define SLOTS_ANYWAY	64
 
