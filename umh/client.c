@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -416,7 +417,10 @@ static int recv_head(int fd, struct xtjit_rep *r, int *got)
 	return recv_from(fd, r, sizeof(*r), &at);
 }
 
-/* -EPIPE: no full reply; else *status is the reply's, or what went wrong here. */
+/*
+ * 0: *status is the reply's; -EPIPE: there was no full reply; else what went wrong
+ * here, and is *status, too.
+ */
 static int exchange(int fd, const struct xtjit_req *h, struct client_call *c, int *status)
 {
 	struct xtjit_rep r;
@@ -443,7 +447,57 @@ static int exchange(int fd, const struct xtjit_req *h, struct client_call *c, in
 	}
 	if (err && err != -EPIPE)
 		*status = err;
-	return err == -EPIPE ? err : 0;
+	return err;
+}
+
+/*
+ * The connection is kept for the next option that the process sets or gets.  What
+ * is at its number then must still be it, and not a parent's.
+ */
+static struct {
+	bool taken;		/* by the one thread that may use the rest */
+	int fd;			/* 0: none */
+	pid_t pid;
+	struct stat st;
+	struct sockaddr_un to;
+} kept;
+
+static bool kept_begin(const struct client_call *c)
+{
+	return (c->op == XTJIT_OP_SET || c->op == XTJIT_OP_GET || c->op == XTJIT_OP_ENTRIES) &&
+	       !__atomic_exchange_n(&kept.taken, true, __ATOMIC_ACQUIRE);
+}
+
+static void kept_end(void)
+{
+	__atomic_store_n(&kept.taken, false, __ATOMIC_RELEASE);
+}
+
+/* An fd that is the caller's from here on, or -1. */
+static int kept_get(const char *path)
+{
+	int fd = kept.fd;
+	struct stat st;
+
+	kept.fd = 0;
+	if (!fd || kept.pid != getpid() || fstat(fd, &st) < 0 ||
+	    st.st_dev != kept.st.st_dev || st.st_ino != kept.st.st_ino)
+		return -1;
+	if (!strcmp(path, kept.to.sun_path))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static void kept_put(int fd, const char *path)
+{
+	if (fstat(fd, &kept.st) < 0 || !fd) {
+		close(fd);
+		return;
+	}
+	kept.fd = fd;
+	kept.pid = getpid();
+	strncpy(kept.to.sun_path, path, sizeof(kept.to.sun_path) - 1);
 }
 
 static void fill_req(struct xtjit_req *h, const struct client_call *c)
@@ -486,12 +540,28 @@ static int unreached(struct client_call *c, const char *path, int err, const str
 	return -ENOPROTOOPT;
 }
 
-int client_call(struct client_call *c)
+/* Nothing of a reply that broke off is left. */
+static void forget_reply(struct client_call *c, bool alloc)
+{
+	if (alloc) {
+		free(c->rep);
+		c->rep = NULL;
+	}
+	c->rep_len = 0;
+	c->note[0] = '\0';
+	if (c->fd && *c->fd >= 0)
+		close(*c->fd);
+	if (c->fd)
+		*c->fd = -1;
+}
+
+/* @keep: kept_begin() was true. */
+static int call(struct client_call *c, bool keep)
 {
 	const char *path = client_socket_path(), *helper = getenv(XTJIT_HELPER_ENV);
 	struct xtjit_req h;
 	__u64 end = 0;
-	int pause = 1, fd, broken, status;
+	int pause = 1, fd, err, status;
 	bool alloc = !c->rep;
 
 	if (helper && !*helper)
@@ -502,24 +572,20 @@ int client_call(struct client_call *c)
 	for (;;) {
 		struct xt_err why = {};
 
-		if (alloc) {
-			free(c->rep);
-			c->rep = NULL;
-		}
-		c->rep_len = 0;
-		c->note[0] = '\0';
-		if (c->fd && *c->fd >= 0)
-			close(*c->fd);
-		if (c->fd)
-			*c->fd = -1;
-		fd = end ? connect_until(path, helper, true, end, &why) :
-			   client_connect(path, helper, &why);
+		forget_reply(c, alloc);
+		fd = keep ? kept_get(path) : -1;
+		if (fd < 0)
+			fd = end ? connect_until(path, helper, true, end, &why) :
+				   client_connect(path, helper, &why);
 		if (fd < 0)
 			return unreached(c, path, fd, &why);
 		status = 0;
-		broken = exchange(fd, &h, c, &status);
-		close(fd);
-		if (!broken)
+		err = exchange(fd, &h, c, &status);
+		if (keep && !err)
+			kept_put(fd, path);
+		else
+			close(fd);
+		if (err != -EPIPE)
 			return status;
 		if (!end)
 			end = now_ms() + BROKEN_MS;
@@ -529,4 +595,14 @@ int client_call(struct client_call *c)
 		}
 		pause_ms(&pause);
 	}
+}
+
+int client_call(struct client_call *c)
+{
+	bool keep = kept_begin(c);
+	int ret = call(c, keep);
+
+	if (keep)
+		kept_end();
+	return ret;
 }

@@ -2,7 +2,8 @@
 /*
  * The asking side of the protocol (kernel/xtjit_msg.h): used by the shim, in
  * any process of a script, and by the command xtjit.  Thread-safe; raises no
- * signal; leaves no fd and no child behind, whatever happens.
+ * signal; leaves no child behind, whatever happens, and one fd at most: the
+ * connection, for the next socket option.
  */
 #ifndef XTJIT_CLIENT_H
 #define XTJIT_CLIENT_H

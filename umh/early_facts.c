@@ -6,7 +6,6 @@
 
 #include "early_priv.h"
 #include "kernel_xt.h"
-#include "nfct.h"
 
 enum { EARLY_RAW, EARLY_MANGLE, EARLY_NAT };	/* indexes of early_order */
 
@@ -135,16 +134,30 @@ static void devices(struct early *e, const struct xt_family *f, struct early_bas
 	}
 }
 
+/* Read once, until they may have changed. */
+static struct nft_facts nft_facts(struct early *e)
+{
+	bool quiet = early_nft_is_quiet();
+
+	if (quiet && e->nft_known)
+		return e->nft;
+	e->nft_known = quiet;
+	if (nft_facts_get(&e->nft, NULL)) {
+		e->nft_known = false;
+		/* when in doubt */
+		e->nft = (struct nft_facts){ true, true, true };
+	}
+	return e->nft;
+}
+
 void early_basis_get(struct early *e, int family, const struct table *changed,
 		     const struct gen *next, struct early_basis *b)
 {
 	const struct xt_family *f = space_families[family];
 	const struct coming c = { e, f, changed, next };
-	/* when in doubt */
-	struct nft_facts nft = { .any_chain = true, .nat_chain = true, .ct_helper = true };
+	struct nft_facts nft = nft_facts(e);
 
 	memset(b, 0, sizeof(*b));
-	nft_facts_get(&nft, NULL);
 	b->apart = early_apart(e, family, changed);
 	b->nat_rules = b->apart & (1 << EARLY_NAT) && nat_has_rules(&c);
 	local_addresses(e, f, b);

@@ -9,6 +9,7 @@
 #include "attach.h"
 #include "early.h"
 #include "netdev.h"
+#include "nfct.h"
 
 #define EARLY_LOCAL_MAX	32	/* more local addresses: FIB lookups */
 
@@ -50,6 +51,8 @@ struct early {
 	struct space *s;
 	struct netdevs *nd;
 	bool nft_changed;		/* nf_tables' rulesets have */
+	bool nft_known;
+	struct nft_facts nft;		/* if known, and nothing waits to be said of them */
 	int array[EARLY_FLAVORS], entry[EARLY_FLAVORS], pass[EARLY_FLAVORS];
 	bool has[2][EARLY_FLAVORS];		/* families: a program that may drop */
 	struct early_basis basis[2];		/* of what was built last */
@@ -61,6 +64,9 @@ struct early {
 
 /* Something has changed that may matter: builds anew if it does.  In the namespace. */
 void early_check(struct early *e);
+
+/* nf_tables has said nothing that we have not heard. */
+bool early_nft_is_quiet(void);
 
 /* The tables in the order in which a packet meets them. */
 extern const char *const early_order[XT_TABLES];

@@ -3,13 +3,13 @@
  * What the early stage is told: changes of devices, addresses and nf_tables'
  * rulesets, of all namespaces.
  */
+#include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "early_priv.h"
 #include "loop.h"
 #include "netns.h"
-#include "nfct.h"
 #include "nsid.h"
 
 static void in_namespace(struct early *e, void (*fn)(struct early *e))
@@ -43,18 +43,24 @@ static void nd_event(struct watch *w, __u32 events)
 			in_namespace(s->early, nd_update);
 }
 
+static void nft_of_one(struct early *e)
+{
+	e->nft_changed = true;
+	e->nft_known = false;
+}
+
 static void nft_of(int nsid)
 {
 	for (struct space *s = space_first(); s; s = s->next)
 		if (s->early && netdevs_nsid(s->early->nd) == nsid)
-			s->early->nft_changed = true;
+			nft_of_one(s->early);
 }
 
 static void nft_of_all(void)
 {
 	for (struct space *s = space_first(); s; s = s->next)
 		if (s->early)
-			s->early->nft_changed = true;
+			nft_of_one(s->early);
 }
 
 static void nft_event(struct watch *w, __u32 events)
@@ -67,6 +73,13 @@ static void nft_event(struct watch *w, __u32 events)
 		s->early->nft_changed = false;
 		in_namespace(s->early, early_check);
 	}
+}
+
+bool early_nft_is_quiet(void)
+{
+	struct pollfd p = { .fd = nft_watch.fd, .events = POLLIN };
+
+	return p.fd >= 0 && !poll(&p, 1, 0);
 }
 
 int early_init(struct xt_err *err)

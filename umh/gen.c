@@ -148,6 +148,7 @@ void gen_shed(struct gen *g)
 	b = m.p;
 	fill_head(g, b);
 	b->h.size = 0;
+	state_unpin(g->dir, "blob");
 	state_pin(m.fd, g->dir, "blob");
 	pmem_close(&m);
 }
@@ -168,14 +169,18 @@ void gen_close(struct gen *g)
 
 void gen_drop(struct gen *g)
 {
-	char dir[PIN_DIR_MAX];
+	static const char *const pins[] = { "base", "blob", "counters", "state" };
+	bool state;
 
 	if (!g)
 		return;
-	memcpy(dir, g->dir, sizeof(dir));
+	state = g->maps.state >= 0;
+	for (int i = 0; g->dir[0] && i < 4; i++)
+		if (state || strcmp(pins[i], "state"))
+			state_unpin(g->dir, pins[i]);
+	if (g->dir[0])
+		state_rmdir(g->dir);
 	gen_close(g);
-	if (dir[0])
-		state_remove(dir);
 }
 
 static enum gen_result result(int err)
@@ -377,8 +382,7 @@ int gen_pin(struct gen *g, const char *dir, struct xt_err *err)
 	int ret;
 
 	state_path(g->dir, dir, "gen-%llu", g->number);
-	state_remove(g->dir);
-	ret = state_mkdir(g->dir);
+	ret = state_mkdir_anew(g->dir);
 	if (ret)
 		return xt_fail(err, ret, "%s: %s", g->dir, strerror(-ret));
 	ret = pmem_create(&g->base, "xtjit_base", base_size(g), err);

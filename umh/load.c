@@ -14,6 +14,7 @@
 #include "listing.h"
 
 #define LOG_SIZE (1 << 20)
+#define KEPT_TYPES 4
 
 struct types {
 	struct btf *btf;
@@ -52,6 +53,42 @@ static int add_func(struct types *t, const struct cg_func *f, bool main)
 		btf__add_func_param(t->btf, "arg", t->u64);
 	return btf__add_func(t->btf, main ? "xtjit" : f->name,
 			     main ? BTF_FUNC_STATIC : BTF_FUNC_GLOBAL, proto);
+}
+
+/*
+ * An fd that stays ours, or a negative errno.  Most programs' types are those of
+ * one of the last, whose BTF is kept.
+ */
+static int types_fd(const struct types *t)
+{
+	static struct kept {
+		int fd;
+		void *raw;
+		__u32 len;
+	} kept[KEPT_TYPES];
+	static unsigned int oldest;
+	struct kept *k = &kept[oldest];
+	const void *raw;
+	__u32 len;
+
+	raw = btf__raw_data(t->btf, &len);
+	if (!raw)
+		return -ENOMEM;
+	for (int i = 0; i < KEPT_TYPES; i++)
+		if (kept[i].raw && kept[i].len == len && !memcmp(kept[i].raw, raw, len))
+			return kept[i].fd;
+	if (k->raw)
+		close(k->fd);
+	free(k->raw);
+	*k = (struct kept){ .raw = malloc(len), .len = len };
+	k->fd = k->raw ? bpf_btf_load(memcpy(k->raw, raw, len), len, NULL) : -ENOMEM;
+	if (k->fd >= 0) {
+		oldest = (oldest + 1) % KEPT_TYPES;
+		return k->fd;
+	}
+	free(k->raw);
+	k->raw = NULL;
+	return k->fd;
 }
 
 /* The last line of the verifier's log that says something. */
@@ -99,7 +136,7 @@ int cg_load(struct cg *g)
 {
 	struct bpf_func_info fi[CG_MAX_FUNCS + 1] = { 0 };
 	struct types t = { 0 };
-	int err;
+	int err, btf = -1;
 
 	if (g->env->listing)
 		listing_print(g->env->listing, g);
@@ -111,14 +148,14 @@ int cg_load(struct cg *g)
 		fi[i + 1] = (struct bpf_func_info){ i < 0 ? 0 : g->funcs[i].start, id };
 	}
 	if (!err)
-		err = btf__load_into_kernel(t.btf);
-	if (!err) {
+		err = btf = types_fd(&t);
+	if (err >= 0) {
 		const int btfs[] = { 0, g->module_btf };	/* the first place is not looked at */
 
 		LIBBPF_OPTS(bpf_prog_load_opts, o,
 			    .fd_array = g->module_btf >= 0 ? btfs : NULL,
 			    .expected_attach_type = g->fl->attach_type,
-			    .prog_btf_fd = btf__fd(t.btf),
+			    .prog_btf_fd = btf,
 			    .func_info = fi,
 			    .func_info_cnt = g->nfuncs + 1,
 			    .func_info_rec_size = sizeof(fi[0]));

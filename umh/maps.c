@@ -62,9 +62,12 @@ __u32 kernel_hz(void)
 
 bool kernel_preempt_rt(void)
 {
+	static int rt = -1;
 	struct utsname u;
 
-	return !uname(&u) && strstr(u.version, "PREEMPT_RT");
+	if (rt < 0)
+		rt = !uname(&u) && strstr(u.version, "PREEMPT_RT");
+	return rt;
 }
 
 /* POW2_BELOW32(MAX_CPJ) */

@@ -138,9 +138,9 @@ int netns_init(const char *run_dir, struct xt_err *err)
 }
 
 /* Going on in the wrong namespace would be worse than a helper that starts anew. */
-static void go_to(int fd)
+void netns_leave(void)
 {
-	if (!setns(fd, CLONE_NEWNET))
+	if (!setns(home, CLONE_NEWNET))
 		return;
 	xt_log("cannot return to my network namespace: %s", strerror(errno));
 	_exit(1);
@@ -151,12 +151,7 @@ int netns_enter(int fd)
 	return setns(fd, CLONE_NEWNET) ? -errno : 0;
 }
 
-void netns_leave(void)
-{
-	go_to(home);
-}
-
-static int cookie_here(__u64 *cookie)
+int netns_cookie(__u64 *cookie)
 {
 	int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), ret = 0;
 	socklen_t len = sizeof(*cookie);
@@ -166,22 +161,6 @@ static int cookie_here(__u64 *cookie)
 	if (getsockopt(s, SOL_SOCKET, SO_NETNS_COOKIE, cookie, &len))
 		ret = -errno;
 	close(s);
-	return ret;
-}
-
-int netns_cookie(int fd, __u64 *cookie)
-{
-	int back = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	int ret;
-
-	if (back < 0)
-		return -errno;
-	ret = netns_enter(fd);
-	if (!ret) {
-		ret = cookie_here(cookie);
-		go_to(back);
-	}
-	close(back);
 	return ret;
 }
 

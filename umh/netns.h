@@ -23,14 +23,17 @@
 int netns_init(const char *run_dir, struct xt_err *err);
 
 /*
- * The cookie of the namespace of @fd, in *cookie. 0 or a negative errno: -EINVAL
- * if @fd is no network namespace, -ENOPROTOOPT before Linux 5.14.
+ * Runs what follows in the namespace of @fd, until netns_leave(). Does not nest.
+ * 0 or a negative errno: -EINVAL if @fd is no network namespace.
  */
-int netns_cookie(int fd, __u64 *cookie);
-
-/* Runs what follows in the namespace of @fd, until netns_leave(). Does not nest. */
 int netns_enter(int fd);
 void netns_leave(void);
+
+/*
+ * The cookie of the namespace that we are in, in *cookie. 0 or a negative errno:
+ * -ENOPROTOOPT before Linux 5.14.
+ */
+int netns_cookie(__u64 *cookie);
 
 /*
  * From now on namespaces are not kept: @open brings one back by its cookie, an

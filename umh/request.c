@@ -46,6 +46,23 @@ void *call_reply(struct call *c, size_t len)
 	return c->out;
 }
 
+static void call_end(struct call *call)
+{
+	if (call->netns >= 0)
+		close(call->netns);
+	if (call->out_fd >= 0)
+		close(call->out_fd);
+	free(call->payload);
+	free(call->out);
+}
+
+static void call_begin(struct conn *c, int peer)
+{
+	c->call = (struct call){ .netns = -1, .out_fd = -1, .peer = peer };
+	c->since = now_ns();
+	c->got = c->sent = 0;
+}
+
 static void conn_close(struct conn *c)
 {
 	struct conn **p = &conns;
@@ -56,13 +73,22 @@ static void conn_close(struct conn *c)
 	nconns--;
 	loop_del(&c->watch);
 	close(c->watch.fd);
-	if (c->call.netns >= 0)
-		close(c->call.netns);
-	if (c->call.out_fd >= 0)
-		close(c->call.out_fd);
-	free(c->call.payload);
-	free(c->call.out);
+	call_end(&c->call);
 	free(c);
+}
+
+/* Waits for the next request; of one that was refused by its header the rest may come yet. */
+static void conn_next(struct conn *c)
+{
+	bool whole = c->got == sizeof(c->call.req) + c->call.req.len;
+
+	if (!c->call.payload || !whole || (c->replying && loop_mod(&c->watch, EPOLLIN))) {
+		conn_close(c);
+		return;
+	}
+	call_end(&c->call);
+	call_begin(c, c->call.peer);
+	c->replying = false;
 }
 
 /*
@@ -122,11 +148,11 @@ static void conn_send(struct conn *c)
 {
 	int ret = send_some(c);
 
-	if (ret) {
+	if (ret > 0) {
+		conn_next(c);
+	} else if (ret) {
 		conn_close(c);
-		return;
-	}
-	if (!c->replying) {
+	} else if (!c->replying) {
 		c->replying = true;
 		if (loop_mod(&c->watch, EPOLLOUT))
 			conn_close(c);
@@ -240,34 +266,37 @@ static void conn_serve(struct conn *c)
 	table_later();
 }
 
+/* Some more of @len bytes, of which those from @at on are to come; false if that is all for now. */
+static bool receive_more(struct conn *c, void *buf, size_t at, size_t len)
+{
+	ssize_t n = receive(c, (char *)buf + at, len - at);
+
+	if (n > 0)
+		c->got += n;
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		conn_close(c);
+	return n > 0;
+}
+
 static void conn_receive(struct conn *c)
 {
 	struct call *call = &c->call;
 	size_t head = sizeof(call->req);
-	bool in_head = c->got < head;
-	ssize_t n;
 	int ret;
 
-	if (in_head)
-		n = receive(c, (char *)&call->req + c->got, head - c->got);
-	else
-		n = receive(c, (char *)call->payload + (c->got - head),
-			    call->req.len - (c->got - head));
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
-		conn_close(c);
-		return;
-	}
-	c->got += n;
-	if (in_head && c->got == head) {
+	if (c->got < head) {
+		if (!receive_more(c, &call->req, c->got, head) || c->got < head)
+			return;
 		ret = check_header(c);
 		if (ret) {
 			conn_reply(c, ret);
 			return;
 		}
 	}
-	if (c->got >= head && c->got - head == call->req.len)
+	if (call->req.len > c->got - head &&
+	    !receive_more(c, call->payload, c->got - head, call->req.len))
+		return;
+	if (c->got - head == call->req.len)
 		conn_serve(c);
 }
 
@@ -296,6 +325,18 @@ static int root_peer(int fd)
 	return cred.uid ? -EPERM : cred.pid;
 }
 
+/* The one of which nothing has been heard for longest. */
+static void close_idle(void)
+{
+	struct conn *idle = NULL;
+
+	for (struct conn *c = conns; c; c = c->next)
+		if (!c->got && !c->replying && (!idle || c->since < idle->since))
+			idle = c;
+	if (idle)
+		conn_close(idle);
+}
+
 static void listener_event(struct watch *w, __u32 events)
 {
 	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -305,15 +346,15 @@ static void listener_event(struct watch *w, __u32 events)
 	(void)events;
 	if (fd < 0)
 		return;
+	if (nconns == MAX_CONNS)
+		close_idle();
 	c = peer >= 0 && nconns < MAX_CONNS ? calloc(1, sizeof(*c)) : NULL;
 	if (!c) {
 		close(fd);
 		return;
 	}
 	c->watch = (struct watch){ .fd = fd, .fn = conn_event };
-	c->call.netns = c->call.out_fd = -1;
-	c->call.peer = peer;
-	c->since = now_ns();
+	call_begin(c, peer);
 	c->next = conns;
 	conns = c;
 	nconns++;

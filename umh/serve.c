@@ -62,7 +62,7 @@ static int check_users(struct call *c, const struct xt_family *f, const struct x
 		       const void *entries)
 {
 	struct xt_ruleset rs;
-	int of = c->device ? c->owner : users_has(c->peer), ret;
+	int of = c->device ? c->owner : users_has(c->peer, c->cookie), ret;
 	bool named;
 
 	if (of == 1)
@@ -431,9 +431,12 @@ int serve(struct call *c)
 	helper.requests++;
 	if (c->req.family && !f)
 		return -EINVAL;
-	ret = netns_cookie(c->netns, &c->cookie);
-	if (!ret)
-		ret = netns_enter(c->netns);
+	ret = netns_enter(c->netns);
+	if (!ret) {
+		ret = netns_cookie(&c->cookie);
+		if (ret)
+			netns_leave();
+	}
 	if (ret)
 		return xt_fail(&c->err, ret, "network namespace: %s", strerror(-ret));
 	ret = check_peer(c) ?: dispatch(c, f);

@@ -86,6 +86,14 @@ int state_mkdir(const char *dir)
 	return 0;
 }
 
+int state_mkdir_anew(const char *dir)
+{
+	if (!mkdir(dir, 0700))
+		return 0;
+	state_remove(dir);
+	return mkdir(dir, 0700) ? -errno : 0;
+}
+
 bool state_exists(const char *dir, const char *name)
 {
 	char path[PIN_DIR_MAX];
@@ -108,6 +116,12 @@ void state_remove(const char *dir)
 {
 	state_each(dir, remove_one, NULL);
 	rmdir(dir);
+}
+
+void state_rmdir(const char *dir)
+{
+	if (rmdir(dir) && errno == ENOTEMPTY)
+		state_remove(dir);
 }
 
 void state_forget(void)
@@ -190,15 +204,10 @@ static int map_bytes(int fd, size_t *len)
 	return 0;
 }
 
-static int map_memory(struct pmem *m, int fd)
+/* @len: of all its values. */
+static int map_memory(struct pmem *m, int fd, size_t len)
 {
-	size_t len;
-	void *p;
-	int ret = map_bytes(fd, &len);
-
-	if (ret)
-		return ret;
-	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	m->frozen = p == MAP_FAILED && errno == EPERM;
 	if (m->frozen)
 		p = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
@@ -222,7 +231,7 @@ int pmem_create(struct pmem *m, const char *name, size_t len, struct xt_err *err
 	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(__u32), size, n, &opts);
 	if (fd < 0)
 		return xt_fail(err, fd, "map %s of %zu bytes: %s", name, len, strerror(-fd));
-	ret = map_memory(m, fd);
+	ret = map_memory(m, fd, n * size);
 	if (ret) {
 		close(fd);
 		return xt_fail(err, ret, "map %s: mmap: %s", name, strerror(-ret));
@@ -234,12 +243,13 @@ int pmem_create(struct pmem *m, const char *name, size_t len, struct xt_err *err
 int pmem_open(struct pmem *m, const char *dir, const char *name, size_t min)
 {
 	int fd = state_get(dir, name);
+	size_t len;
 	int ret;
 
 	*m = (struct pmem)PMEM_NONE;
 	if (fd < 0)
 		return fd;
-	ret = map_memory(m, fd);
+	ret = map_bytes(fd, &len) ?: map_memory(m, fd, len);
 	m->fd = fd;
 	if (!ret && m->len < min)
 		ret = -EINVAL;
@@ -261,8 +271,10 @@ int pmem_freeze(struct pmem *m)
 
 int pmem_map(struct pmem *m, int fd)
 {
+	size_t len;
+
 	*m = (struct pmem)PMEM_NONE;
-	return map_memory(m, fd);
+	return map_bytes(fd, &len) ?: map_memory(m, fd, len);
 }
 
 void pmem_close(struct pmem *m)

@@ -40,11 +40,14 @@ void state_path(char out[PIN_DIR_MAX], const char *dir, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
 int state_mkdir(const char *dir);
+/* The same, with nothing in it. */
+int state_mkdir_anew(const char *dir);
 bool state_exists(const char *dir, const char *name);
 /* Is there anything but what all namespaces share? */
 bool state_has_spaces(const char *dir);
-/* With all that is in it. */
+/* With all that is in it; faster, of a directory that should be empty. */
 void state_remove(const char *dir);
+void state_rmdir(const char *dir);
 /* The root, and what is above it if nobody else's is there. */
 void state_forget(void);
 /* Calls @fn for each name in @dir; it may remove what it is called for. */

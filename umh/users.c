@@ -67,14 +67,29 @@ static int is_of(int userns, const char *pid)
 	return fstat(userns, &a) || stat_of(pid, &b) ? -errno : same(&a, &b);
 }
 
-int users_has(pid_t pid)
+/* Is the user namespace of that process our own? */
+static bool is_ours(const char *pid)
 {
-	int userns = open_owner(), ret;
+	static struct stat own;		/* which we never leave */
+	struct stat its;
+
+	return (own.st_ino || !stat_of("self", &own)) && !stat_of(pid, &its) && same(&own, &its);
+}
+
+int users_has(pid_t pid, __u64 cookie)
+{
+	static __u64 ours;	/* the last that is of our own: no cookie comes twice */
+	int userns, ret;
 	char name[16];
 
+	snprintf(name, sizeof(name), "%d", pid);
+	if (cookie == ours && is_ours(name))
+		return 1;
+	userns = open_owner();
 	if (userns < 0)
 		return userns;
-	snprintf(name, sizeof(name), "%d", pid);
+	if (is_of(userns, "self") == 1)
+		ours = cookie;
 	ret = is_of(userns, name);
 	close(userns);
 	return ret;
@@ -116,20 +131,13 @@ static int may_above(int userns, const char *pid, bool cap)
 	return ret == 1 ? cap : ret;
 }
 
-/* Of our own user namespace: which has all that we can be asked for below it. */
-static bool is_ours(const char *pid)
-{
-	struct stat own, its;
-
-	return !stat_of("self", &own) && !stat_of(pid, &its) && same(&own, &its);
-}
-
 int users_may(pid_t pid)
 {
 	int cap = pid > 0 ? has_net_admin(pid) : -ESRCH, userns;
 	char name[16];
 
 	snprintf(name, sizeof(name), "%d", pid);
+	/* ours has all that we can be asked for below it */
 	if (cap < 0 || (cap && is_ours(name)))
 		return cap;
 	userns = open_owner();

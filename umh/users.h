@@ -10,8 +10,11 @@
 #include <linux/types.h>
 #include <sys/types.h>
 
-/* 1 if process @pid is in it, 0 if not; a negative errno where that cannot be told. */
-int users_has(pid_t pid);
+/*
+ * 1 if process @pid is in it, 0 if not; a negative errno where that cannot be
+ * told. @cookie: of the network namespace.
+ */
+int users_has(pid_t pid, __u64 cookie);
 
 /*
  * 1 if process @pid, of euid 0 as we see it, may change the network namespace:
