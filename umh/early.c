@@ -16,6 +16,10 @@ static const char *const array_names[EARLY_FLAVORS] = {
 	[EARLY_TC] = "early-tc",
 };
 
+#define BURST_NS	(100 * 1000000ull)	/* from change to change, at most */
+#define QUIET_NS	(20 * 1000000ull)
+#define LATEST_NS	(200 * 1000000ull)	/* of what is left for later, if it is never quiet */
+
 static int family_index(const struct xt_family *f)
 {
 	return f == space_families[1];
@@ -168,9 +172,11 @@ void early_stop(struct space *s, const struct xt_family *f)
 	struct early *e = s->early;
 	int fi = family_index(f);
 
-	for (int i = 0; e && i < EARLY_FLAVORS; i++)
+	for (int i = 0; e && !e->stopped[fi] && i < EARLY_FLAVORS; i++)
 		if (e->has[fi][i])
 			set_slot(e, i, fi, e->pass[i]);
+	if (e)
+		e->stopped[fi] = true;
 }
 
 static void start(struct early *e, int fi, struct early_progs *p)
@@ -183,6 +189,7 @@ static void start(struct early *e, int fi, struct early_progs *p)
 		e->has[fi][i] = has;
 		close_fd(&p->prog[i]);
 	}
+	e->stopped[fi] = e->due[fi] = false;
 }
 
 /*
@@ -336,22 +343,68 @@ bool early_runs(const struct space *s, const struct xt_family *f)
 	return false;
 }
 
+static bool in_burst(struct early *e)
+{
+	__u64 before = e->changed;
+
+	e->changed = now_ns();
+	return e->changed - before < BURST_NS;
+}
+
 void early_build(struct space *s, const struct xt_family *f, const struct table *t,
 		 const struct gen *g, struct early_progs *p)
 {
 	*p = no_progs();
 	if (s->w->early == XTJIT_EARLY_OFF || s->w->foreign || (!s->early && !early_open(s)))
 		return;
+	p->later = in_burst(s->early);
+	if (p->later)
+		return;
 	netdevs_update(s->early->nd);
 	build(s->early, f, t, g, p);
+}
+
+/* In a script's course each of its rulesets is there for some milliseconds only. */
+static void leave_due(struct early *e, int fi)
+{
+	__u64 now = now_ns(), latest;
+
+	if (!e->due[0] && !e->due[1])
+		e->due_since = now;
+	e->due[fi] = true;
+	latest = e->due_since + LATEST_NS;
+	early_settle_in(latest <= now ? 1 : latest - now < QUIET_NS ? latest - now : QUIET_NS);
 }
 
 void early_start(struct space *s, const struct xt_family *f, struct early_progs *p)
 {
 	if (!s->early)
 		return;
+	if (p->later) {
+		leave_due(s->early, family_index(f));
+		return;
+	}
 	start(s->early, family_index(f), p);
 	if (early_devices_sync(s->early))
+		early_refresh(s);
+}
+
+void early_settle(struct space *s)
+{
+	struct early *e = s->early;
+	struct early_progs p;
+
+	if (!e || (!e->due[0] && !e->due[1]))
+		return;
+	netdevs_update(e->nd);
+	for (int i = 0; i < 2; i++) {
+		if (!e->due[i])
+			continue;
+		p = no_progs();
+		build(e, space_families[i], NULL, NULL, &p);
+		start(e, i, &p);
+	}
+	if (early_devices_sync(e))
 		early_refresh(s);
 }
 

@@ -5,7 +5,8 @@
  *
  * Around a change of a table's generation: early_build() first, which may fail
  * without harm; then early_stop(), the change, early_start().  A helper that
- * dies in between leaves the early stage off, never on with old rules.
+ * dies in between leaves the early stage off, never on with old rules.  Of changes
+ * that follow each other fast, all but the first leave it off until it is quiet.
  */
 #ifndef XTJIT_EARLY_H
 #define XTJIT_EARLY_H
@@ -17,6 +18,7 @@ enum { EARLY_FLAVORS = 2 };	/* enum early_flavor */
 /* Programs of one family, for each flavor; -1: it would drop nothing. */
 struct early_progs {
 	int prog[EARLY_FLAVORS];
+	bool later;		/* they are not built yet */
 };
 
 /* To be called once, at home; after loop_init(). 0 or a negative errno. */
@@ -32,6 +34,10 @@ void early_build(struct space *s, const struct xt_family *f, const struct table 
 void early_stop(struct space *s, const struct xt_family *f);
 /* Takes @p over. */
 void early_start(struct space *s, const struct xt_family *f, struct early_progs *p);
+
+/* What was left for later: of @s, in the namespace; and of all, at home. */
+void early_settle(struct space *s);
+void early_settle_all(void);
 
 /* Builds and starts both families anew, whatever has changed. */
 void early_refresh(struct space *s);

@@ -55,6 +55,10 @@ struct early {
 	struct nft_facts nft;		/* if known, and nothing waits to be said of them */
 	int array[EARLY_FLAVORS], entry[EARLY_FLAVORS], pass[EARLY_FLAVORS];
 	bool has[2][EARLY_FLAVORS];		/* families: a program that may drop */
+	bool stopped[2];			/* which is not in force just now */
+	bool due[2];				/* ... and to be built, later */
+	__u64 changed;				/* when a table was last, in ns */
+	__u64 due_since;
 	struct early_basis basis[2];		/* of what was built last */
 	char note[2][512];			/* why there is none */
 	bool tc_for_ether;			/* a driver refused XDP */
@@ -64,6 +68,9 @@ struct early {
 
 /* Something has changed that may matter: builds anew if it does.  In the namespace. */
 void early_check(struct early *e);
+
+/* Calls early_settle_all() in @ns nanoseconds, and not before. */
+void early_settle_in(__u64 ns);
 
 /* nf_tables has said nothing that we have not heard. */
 bool early_nft_is_quiet(void);

@@ -3,8 +3,12 @@
  * What the early stage is told: changes of devices, addresses and nf_tables'
  * rulesets, of all namespaces.
  */
+#include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "early_priv.h"
@@ -75,6 +79,36 @@ static void nft_event(struct watch *w, __u32 events)
 	}
 }
 
+static struct watch settle_watch = { .fd = -1 };
+
+void early_settle_in(__u64 ns)
+{
+	struct itimerspec t = { .it_value = { ns / 1000000000, ns % 1000000000 } };
+
+	timerfd_settime(settle_watch.fd, 0, &t, NULL);
+}
+
+static void settle(struct early *e)
+{
+	early_settle(e->s);
+}
+
+void early_settle_all(void)
+{
+	for (struct space *s = space_first(); s; s = s->next)
+		if (s->early && (s->early->due[0] || s->early->due[1]))
+			in_namespace(s->early, settle);
+}
+
+static void settle_event(struct watch *w, __u32 events)
+{
+	__u64 n;
+
+	(void)events;
+	if (read(w->fd, &n, sizeof(n)) == sizeof(n))
+		early_settle_all();
+}
+
 bool early_nft_is_quiet(void)
 {
 	struct pollfd p = { .fd = nft_watch.fd, .events = POLLIN };
@@ -92,6 +126,13 @@ int early_init(struct xt_err *err)
 	ret = nd_watch.fd < 0 ? nd_watch.fd : loop_add(&nd_watch, EPOLLIN);
 	if (ret)
 		return ret;
+	settle_watch = (struct watch){
+		.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+		.fn = settle_event,
+	};
+	ret = settle_watch.fd < 0 ? -errno : loop_add(&settle_watch, EPOLLIN);
+	if (ret)
+		return xt_fail(err, ret, "timer: %s", strerror(-ret));
 	nft_watch = (struct watch){ .fd = nft_watch_open(NULL), .fn = nft_event };
 	if (nft_watch.fd < 0)	/* a kernel without nf_tables */
 		return 0;
@@ -103,6 +144,8 @@ void early_exit(void)
 	netdevs_exit();
 	if (nft_watch.fd >= 0)
 		close(nft_watch.fd);
-	nft_watch.fd = -1;
+	if (settle_watch.fd >= 0)
+		close(settle_watch.fd);
+	nft_watch.fd = settle_watch.fd = -1;
 	nsid_exit();
 }

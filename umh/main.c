@@ -367,6 +367,7 @@ static int start(const char *socket, bool module, struct xt_err *err)
 static void finish(void)
 {
 	request_exit();
+	early_settle_all();
 	space_exit();
 	early_exit();
 	grace_exit();

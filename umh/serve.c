@@ -364,6 +364,7 @@ static int op_early(struct call *c)
 
 static int op_text(struct call *c, const struct xt_family *f)
 {
+	struct space *s = space_find(c->cookie);
 	size_t len = 0;
 	char *text = NULL;
 	FILE *out = open_memstream(&text, &len);
@@ -371,6 +372,8 @@ static int op_text(struct call *c, const struct xt_family *f)
 
 	if (!out)
 		return -ENOMEM;
+	if (s)
+		early_settle(s);
 	if (c->req.op == XTJIT_OP_STATUS)
 		ret = status_text(c->cookie, f, out);
 	else

@@ -180,10 +180,11 @@ class Xtjit(Helper):
     def idle(self, ns):
         """
         The helper's event loop has turned twice: what was in the ring buffer
-        before, answers and log lines, is sent.
+        before, answers and log lines, is sent.  Its status is not told before the
+        early stage is as it is to be.
         """
-        for _ in range(2):
-            proto.exchange(self.base.socket, proto.header(proto.PROC, 5), b'names', [ns.fd])
+        for op, payload in ((proto.PROC, b'names'), (proto.STATUS, b'')):
+            proto.exchange(self.base.socket, proto.header(op, len(payload)), payload, [ns.fd])
 
     def close(self):
         """
