@@ -12,7 +12,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define LARGE	(64u << 10)	/* what is smaller comes with the reply */
+/* What is smaller comes with the reply: the helper's memory for it can be used again. */
+#define LARGE	(4u << 20)
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23	/* Linux 5.14 */

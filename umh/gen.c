@@ -18,7 +18,7 @@
 
 #define BLOB_MAGIC	0x746a7867	/* "xtjg" */
 #define BLOB_VERSION	1
-#define SHED_MIN	(64u << 10)	/* bytes that are worth a map in their place */
+#define SHED_MIN	(512u << 10)	/* bytes that are worth a map in their place */
 
 /* The pinned blob begins with it. */
 struct gen_blob {
@@ -111,10 +111,8 @@ void gen_origin_put(struct gen_origin *o)
 
 void gen_strip(struct gen *g)
 {
-	if (!g->decoded) {
-		pmem_close(&g->blob);
+	if (!g->decoded)
 		return;
-	}
 	if (g->edited || !g->origin)
 		classify_free(&g->grouped);
 	else
@@ -131,10 +129,18 @@ void gen_strip(struct gen *g)
 	if (g->edited)
 		g->rs.blob = NULL;
 	xt_ruleset_free(&g->rs);
-	pmem_close(&g->blob);
 	free(g->offsets);
 	g->offsets = NULL;
 	g->decoded = false;
+}
+
+/* It was unpinned; the module has what it was given of it, but nobody else. */
+static void spare_blob(struct gen *g)
+{
+	if (helper.backend->native)
+		pmem_close(&g->blob);
+	else
+		pmem_spare(&g->blob);
 }
 
 void gen_shed(struct gen *g)
@@ -148,7 +154,8 @@ void gen_shed(struct gen *g)
 	b = m.p;
 	fill_head(g, b);
 	b->h.size = 0;
-	state_unpin(g->dir, "blob");
+	if (!state_unpin(g->dir, "blob"))
+		spare_blob(g);
 	state_pin(m.fd, g->dir, "blob");
 	pmem_close(&m);
 }
@@ -158,6 +165,7 @@ void gen_close(struct gen *g)
 	if (!g)
 		return;
 	gen_strip(g);
+	pmem_close(&g->blob);
 	pmem_close(&g->live);
 	pmem_close(&g->base);
 	if (g->maps.counters >= 0)
@@ -169,17 +177,18 @@ void gen_close(struct gen *g)
 
 void gen_drop(struct gen *g)
 {
-	static const char *const pins[] = { "base", "blob", "counters", "state" };
-	bool state;
-
 	if (!g)
 		return;
-	state = g->maps.state >= 0;
-	for (int i = 0; g->dir[0] && i < 4; i++)
-		if (state || strcmp(pins[i], "state"))
-			state_unpin(g->dir, pins[i]);
-	if (g->dir[0])
+	gen_strip(g);
+	if (g->dir[0]) {
+		state_unpin(g->dir, "base");
+		if (!state_unpin(g->dir, "blob"))
+			spare_blob(g);
+		state_unpin(g->dir, "counters");
+		if (g->maps.state >= 0)
+			state_unpin(g->dir, "state");
 		state_rmdir(g->dir);
+	}
 	gen_close(g);
 }
 
@@ -354,7 +363,7 @@ enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err)
 
 void *gen_make_blob(struct gen *g, __u32 size, struct xt_err *err)
 {
-	if (pmem_create(&g->blob, "xtjit_blob", GEN_ENTRIES + (size_t)size, err))
+	if (pmem_create_dirty(&g->blob, "xtjit_blob", GEN_ENTRIES + (size_t)size, err))
 		return NULL;
 	return g->blob.p + GEN_ENTRIES;
 }

@@ -27,7 +27,7 @@ struct gen {
 	bool marks;		/* of raw: it has the target TRACE */
 	bool drops;		/* its program counts what it drops: drops.h */
 	bool traced;		/* its program, the one that is to come, is struct compile_env's .trace */
-	struct pmem blob;	/* what is pinned of the ruleset; open while it is in force */
+	struct pmem blob;	/* what is pinned of the ruleset; open until it is dropped, or shed */
 	bool decoded;		/* rs, ir and grouped are there */
 	struct xt_ruleset rs;
 	struct ir_table ir;	/* after the passes */
@@ -119,7 +119,7 @@ void gen_origin_put(struct gen_origin *o);
 
 /* Forgets the rules, keeps the counters: it is the previous one now. */
 void gen_strip(struct gen *g);
-/* The same of what is pinned: only what tells its counters and requests is left. */
+/* Then the same of what is pinned: only what tells its counters and requests is left. */
 void gen_shed(struct gen *g);
 /* Closes what it has open; NULL is ignored. */
 void gen_close(struct gen *g);

@@ -161,6 +161,7 @@ static void timer_event(struct watch *w, __u32 events)
 	if (read(w->fd, &n, sizeof(n)) < 0)
 		return;
 	request_tick();
+	pmem_tick();
 	space_tick();
 	look_for_module();
 	if (module_is_open())

@@ -39,5 +39,7 @@ size_t call_note(const struct call *c, int status);
 
 /* The reply's payload: @len bytes, zeroed; NULL (and c->err) when out of memory. */
 void *call_reply(struct call *c, size_t len);
+/* The same, but all of it is to be written to. */
+void *call_reply_dirty(struct call *c, size_t len);
 
 #endif

@@ -174,12 +174,12 @@ int state_pin(int fd, const char *dir, const char *name)
 	return ret;
 }
 
-void state_unpin(const char *dir, const char *name)
+int state_unpin(const char *dir, const char *name)
 {
 	char path[PIN_DIR_MAX];
 
 	state_path(path, dir, "%s", name);
-	unlink(path);
+	return unlink(path) ? -errno : 0;
 }
 
 int state_get(const char *dir, const char *name)
@@ -238,6 +238,67 @@ int pmem_create(struct pmem *m, const char *name, size_t len, struct xt_err *err
 	}
 	m->fd = fd;
 	return 0;
+}
+
+/*
+ * To make a large map, and its pages known to the process, takes longer than to
+ * write to one.
+ */
+#define SPARES		4
+#define SPARE_MIN	(64u << 10)
+#define SPARE_MAX	(4u << 20)	/* else they take too much */
+#define SPARE_TICKS	2
+
+static struct spare {
+	struct pmem m;
+	int ticks;		/* that are left; 0: there is none */
+} spares[SPARES];
+
+static void spare_end(struct spare *s)
+{
+	if (s->ticks)
+		pmem_close(&s->m);
+	s->ticks = 0;
+}
+
+int pmem_create_dirty(struct pmem *m, const char *name, size_t len, struct xt_err *err)
+{
+	size_t all = (len + PAGE - 1) / PAGE * PAGE;
+
+	for (struct spare *s = spares; s < spares + SPARES; s++) {
+		if (!s->ticks || s->m.len != all)
+			continue;
+		*m = s->m;
+		s->ticks = 0;
+		memset(m->p + len, 0, all - len);
+		return 0;
+	}
+	return pmem_create(m, name, len, err);
+}
+
+void pmem_spare(struct pmem *m)
+{
+	struct spare *to = spares;
+
+	if (m->fd < 0 || m->frozen || m->len < SPARE_MIN || m->len > SPARE_MAX) {
+		pmem_close(m);
+		return;
+	}
+	for (struct spare *s = spares; s < spares + SPARES; s++)
+		if (s->ticks < to->ticks)
+			to = s;
+	spare_end(to);
+	*to = (struct spare){ *m, SPARE_TICKS };
+	*m = (struct pmem)PMEM_NONE;
+}
+
+void pmem_tick(void)
+{
+	for (struct spare *s = spares; s < spares + SPARES; s++)
+		if (s->ticks == 1)
+			spare_end(s);
+		else if (s->ticks)
+			s->ticks--;
 }
 
 int pmem_open(struct pmem *m, const char *dir, const char *name, size_t min)

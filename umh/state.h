@@ -56,7 +56,8 @@ void state_each(const char *dir, void (*fn)(const char *dir, const char *name, v
 
 /* 0 or a negative errno; what had the name before is replaced. */
 int state_pin(int fd, const char *dir, const char *name);
-void state_unpin(const char *dir, const char *name);
+/* 0 or a negative errno. */
+int state_unpin(const char *dir, const char *name);
 /* An fd, or a negative errno. */
 int state_get(const char *dir, const char *name);
 
@@ -75,6 +76,15 @@ struct pmem {
 
 /* Zeroed memory of @len bytes. */
 int pmem_create(struct pmem *m, const char *name, size_t len, struct xt_err *err);
+/*
+ * The same, but what is in it is whatever was; all but the last page is to be
+ * written to.  Taken from what pmem_spare() was given, where there is such a one.
+ */
+int pmem_create_dirty(struct pmem *m, const char *name, size_t len, struct xt_err *err);
+/* Closes @m, which nobody but us has any more, or keeps it for a second or two. */
+void pmem_spare(struct pmem *m);
+/* Once a second. */
+void pmem_tick(void);
 /* Maps what DIR/NAME pins, of at least @min bytes; for reading only if it is frozen. */
 int pmem_open(struct pmem *m, const char *dir, const char *name, size_t min);
 /* From now on nobody can write to the map, who has an fd of it or will. 0 or a negative errno. */

@@ -43,8 +43,8 @@ static struct gen *to_drop, *to_strip;
 void table_later(void)
 {
 	if (to_strip) {
-		gen_shed(to_strip);
 		gen_strip(to_strip);
+		gen_shed(to_strip);
 	}
 	gen_drop(to_drop);
 	to_strip = to_drop = NULL;
@@ -194,11 +194,12 @@ int table_get_entries(struct table *t, struct call *c)
 	if (!g->decoded)
 		return xt_fail(&c->err, -EIO, "%s: its rules cannot be read", t->row->name);
 	n = malloc(g->ncounters * sizeof(*n));
-	out = n ? call_reply(c, sizeof(*out) + g->h.size) : NULL;
+	out = n ? call_reply_dirty(c, sizeof(*out) + g->h.size) : NULL;
 	if (!out) {
 		free(n);
 		return -ENOMEM;
 	}
+	memset(out, 0, sizeof(*out));
 	memcpy(out->name, get->name, sizeof(out->name));
 	out->size = get->size;
 	gen_counters(g, n);
@@ -331,7 +332,7 @@ static enum gen_result compile(struct table *t, struct gen *g, struct xt_err *er
 
 int table_reply_counters(struct call *c, const struct gen *g)
 {
-	struct xt_counters *out = call_reply(c, g->ncounters * sizeof(*out));
+	struct xt_counters *out = call_reply_dirty(c, g->ncounters * sizeof(*out));
 
 	if (!out)
 		return -ENOMEM;
