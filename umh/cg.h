@@ -60,7 +60,7 @@ enum cg_slot {
 	SLOT_SCRATCH,		/* 64 bytes for the library's functions */
 	SLOT_NMATCH,
 	SLOT_MATCHES,		/* CG_MATCHES * 4 bytes */
-	SLOT_COUNTER,		/* early: of the rule that drops */
+	SLOT_COUNTER,		/* early: place of what counts for the rule that drops */
 	SLOT_CTDONE,		/* early: conntrack was asked, and has no entry */
 	SLOT_ICMPERR,
 	SLOT_BEST,		/* of a group, until its dispatch */
@@ -179,6 +179,7 @@ struct cg {
 	bool again;			/* walk may ask to be called again */
 	bool returns, relooks;		/* what for: chains with several callers, groups */
 	int turns;			/* of the loop that is being emitted */
+	__u32 counters_end;		/* early: up to that instruction r9 has the last lookup's counters */
 	int module_btf;			/* an fd; -1: none of its functions is called */
 	__u32 route;			/* early: label of what follows PREROUTING */
 	__u32 jumps, insns;		/* planning: pending ones, and size, of this page at most */
@@ -354,8 +355,10 @@ void cg_lib_fib(struct cg *g, enum cg_lib l);
 void cg_early_path(struct cg *g);
 void cg_early_drop(struct cg *g, int table, __u32 counter);
 void cg_early_record(struct cg *g, int table, __u32 counter);
-/* The same of the counter in r3, which they spoil with r1 and r2. */
+/* The same of the place in r3 (compile.h), as long as r9 has the counters, or without. */
+void cg_early_drop_at(struct cg *g, int table);
 void cg_early_drop_r3(struct cg *g, int table);
+/* The same of the rule in r3; spoils r1, r2. */
 void cg_early_record_r3(struct cg *g, int table);
 void cg_early_ifindex(struct cg *g, int dst, int ctx);
 

@@ -4,13 +4,18 @@
  */
 #include "cg_lookup.h"
 
-/* @dst = the counter that the rule of counter r3 is counted by. */
+/* @dst = the place of what counts for the rule of counter r3. */
 static void counter(struct lookup *l, int dst)
 {
-	if (l->by_slot)
-		ld(&l->g->e, U32, dst, R6, l->best + 4);
-	else
-		mov(&l->g->e, dst, R3);
+	struct emit *e = &l->g->e;
+
+	if (l->by_slot) {
+		ld(e, U32, dst, R6, l->best + 4);
+		return;
+	}
+	if (dst != R3)
+		mov(e, dst, R3);
+	alui(e, BPF_LSH, dst, 1);
 }
 
 static void count(struct lookup *l)
@@ -20,10 +25,10 @@ static void count(struct lookup *l)
 	__u32 ok = new_label(e);
 
 	counter(l, R1);
-	jmpi(e, BPF_JLT, R1, l->t->maps->ncounters + l->t->maps->nslots, ok);
+	jmpi(e, BPF_JLT, R1, counter_places(l->t->maps), ok);
 	cg_zero(g);
 	place(e, ok);
-	alui(e, BPF_LSH, R1, 4);
+	alui(e, BPF_LSH, R1, 3);
 	alu(e, BPF_ADD, R1, R9);
 	movi(e, R2, 1);
 	atomic(e, U64, BPF_ADD, R1, 0, R2);
@@ -87,7 +92,10 @@ static void leaf(struct lookup *l, int table, __u32 ci, __u32 group, const struc
 	if (g->fl->early && !l->recorded) {
 		if (a->action == IR_A_DROP) {
 			counter(l, R3);
-			cg_early_drop_r3(g, table);
+			if (l->counters)
+				cg_early_drop_at(g, table);
+			else
+				cg_early_drop_r3(g, table);
 			return;
 		}
 		if (cg_leaves_early(a->action)) {
@@ -142,6 +150,7 @@ void cg_dispatch(struct cg *g, int table, __u32 ci, __u32 group)
 	struct lookup l;
 
 	cg_lookup_init(&l, g, t, gr);
+	l.counters = l.by_slot && g->counters_end == e->n;
 	ld(e, U32, R3, R6, l.best);
 	jmpi32(e, BPF_JNE, R3, -1, some);
 	ja(e, none);			/* the tree may be longer than a conditional jump */

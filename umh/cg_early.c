@@ -144,9 +144,10 @@ void cg_early_record_r3(struct cg *g, int table)
 	if (!g->tabs[table].maps)
 		return;
 	record_begin(g);
+	mov(&g->e, R1, R3);
 	if (table)
-		alui32(&g->e, BPF_OR, R3, (__u32)table << 24);
-	st(&g->e, U32, R2, g->slot[SLOT_MATCHES], R3);
+		alui32(&g->e, BPF_OR, R1, (__u32)table << 24);
+	st(&g->e, U32, R2, g->slot[SLOT_MATCHES], R1);
 }
 
 void cg_early_drop_r3(struct cg *g, int table)
@@ -159,10 +160,15 @@ void cg_early_drop_r3(struct cg *g, int table)
  * The rest is the same for all rules of a table: drop_tail().  The counter goes
  * there through memory, where the verifier forgets it.
  */
+static void drop_by(struct cg *g, int table, __s32 place)
+{
+	sti(&g->e, U64, R6, g->slot[SLOT_COUNTER], place);
+	cg_goto(g, g->tabs[table].tail);
+}
+
 void cg_early_drop(struct cg *g, int table, __u32 counter)
 {
-	sti(&g->e, U64, R6, g->slot[SLOT_COUNTER], counter);
-	cg_goto(g, g->tabs[table].tail);
+	drop_by(g, table, counter_place(counter));
 }
 
 /*
@@ -182,35 +188,64 @@ static void add(struct cg *g, int off, int value)
 	st(e, U64, R0, off, R2);
 }
 
-/* Counter r3 of the table, in this CPU's; spoils r0 to r5, r9. */
+/* The counter at place @reg, which is one, of this CPU's at r0; spoils r0 to r2. */
+static void add_counter_at(struct cg *g, int reg)
+{
+	struct emit *e = &g->e;
+
+	alui(e, BPF_LSH, reg, 3);
+	alu(e, BPF_ADD, R0, reg);
+	movi(e, R1, 1);
+	add(g, 0, R1);
+	add(g, 8, R8);
+}
+
+/* The counter at place r3 of the table, if it is one, in this CPU's; spoils r0 to r5, r9. */
 static void add_counter(struct cg *g, const struct table_maps *m)
 {
 	struct emit *e = &g->e;
 	__u32 out = new_label(e);
 
+	jmpi(e, BPF_JGE, R3, counter_places(m), out);
 	mov(e, R9, R3);
 	cg_counters(g, m, -8, out);
-	jmpi(e, BPF_JGE, R9, m->ncounters + m->nslots, out);
-	alui(e, BPF_LSH, R9, 4);
-	alu(e, BPF_ADD, R0, R9);
-	movi(e, R1, 1);
-	add(g, 0, R1);
-	add(g, 8, R8);
+	add_counter_at(g, R9);
 	place(e, out);
 }
 
-/*
- * A drop: behind conntrack's hook only if no connection is known, for which
- * the packet would count; then its counters, the last one first.
- */
+/* Behind conntrack's hook only what is of no known connection is dropped: it would count there. */
+static void no_entry_for(struct cg *g, const struct cg_table *t)
+{
+	if (g->facts->conntrack && strcmp(t->ir->table->name, "raw"))
+		no_entry(g);
+}
+
+void cg_early_drop_at(struct cg *g, int table)
+{
+	struct emit *e = &g->e;
+	struct cg_table *t = &g->tabs[table];
+	__u32 out = new_label(e);
+
+	if (g->facts->conntrack)
+		st(e, U64, R6, g->slot[SLOT_COUNTER], R3);
+	no_entry_for(g, t);
+	if (g->facts->conntrack)
+		ld_slot(g, R3, SLOT_COUNTER);
+	jmpi(e, BPF_JGE, R3, counter_places(t->maps), out);
+	mov(e, R0, R9);
+	add_counter_at(g, R3);
+	place(e, out);
+	drop_by(g, table, -1);
+}
+
+/* A drop: its counters, the last one first. */
 static void drop_tail(struct cg *g, int table)
 {
 	struct emit *e = &g->e;
 	struct cg_table *t = &g->tabs[table];
 	__u32 only = new_label(e);
 
-	if (g->facts->conntrack && strcmp(t->ir->table->name, "raw"))
-		no_entry(g);
+	no_entry_for(g, t);
 	if (t->maps) {
 		ld_slot(g, R3, SLOT_COUNTER);
 		add_counter(g, t->maps);
@@ -326,6 +361,7 @@ static void lib_commit(struct cg *g)
 		if (!g->tabs[t].maps)
 			continue;
 		jmpi(e, BPF_JNE, R1, t, not);
+		alui(e, BPF_LSH, R3, 1);
 		add_counter(g, g->tabs[t].maps);
 		ja(e, top);
 		place(e, not);

@@ -99,7 +99,17 @@ static void scale(struct emit *e, int reg, __u32 n)
 	alui(e, BPF_RSH, reg, 32);
 }
 
-/* r0 = the key's slot; if that has a counter, r4 = its number */
+static bool counted(const struct lookup *l, const struct cl_table *tab)
+{
+	return l->by_slot && tab && tab->counter != CL_NONE;
+}
+
+static __u32 slot_bytes(const struct cl_family *f)
+{
+	return counted_size(cl_counted_size(f));
+}
+
+/* r0 = the key's slot; if that has a counter, r4 = its place */
 static void find_slot(struct lookup *l, const struct cl_family *f, const struct cl_table *tab)
 {
 	struct emit *e = &l->g->e;
@@ -116,8 +126,15 @@ static void find_slot(struct lookup *l, const struct cl_family *f, const struct 
 	alu(e, BPF_MUL, R3, R5);
 	alui(e, BPF_RSH, R3, 32);
 	scale(e, R3, tab->ph.nslots);
-	if (l->by_slot && tab->counter != CL_NONE)
+	if (counted(l, tab)) {
+		alui(e, BPF_MUL, R3, slot_bytes(f) / 8);
+		alui(e, BPF_ADD, R3, tab->counter);
 		mov(e, R4, R3);
+		alui(e, BPF_LSH, R3, 3);
+		mov(e, R0, R9);
+		alu(e, BPF_ADD, R0, R3);
+		return;
+	}
 	alui(e, BPF_MUL, R3, f->slot_size);
 	ldmapvalue(e, R0, l->map, tab->slots);
 	alu(e, BPF_ADD, R0, R3);
@@ -128,6 +145,7 @@ static void probe(struct lookup *l, const struct cl_family *f, const struct cl_t
 		  __u32 miss)
 {
 	struct emit *e = &l->g->e;
+	int key = counted(l, tab) ? CL_COUNTED_KEY : 0;
 
 	find_slot(l, f, tab);
 	for (int w = 0; w < f->nwords; w++) {
@@ -135,10 +153,10 @@ static void probe(struct lookup *l, const struct cl_family *f, const struct cl_t
 
 		if (w && f->nwords > 2)
 			word(l, f, tab, w, reg);
-		ld(e, f->word_size[w] == 8 ? U64 : U32, R5, R0, f->word_at[w]);
+		ld(e, f->word_size[w] == 8 ? U64 : U32, R5, R0, key + f->word_at[w]);
 		jmp(e, BPF_JNE, R5, reg, miss);
 	}
-	ld(e, U32, R3, R0, f->slot_size - 4);
+	ld(e, U32, R3, R0, (key ? slot_bytes(f) : f->slot_size) - 4);
 }
 
 /* r0 = the node of index r3, which is one: else to @none. */
@@ -224,16 +242,15 @@ static enum told family_told(const struct lookup *l, const struct cl_family *f)
 	return worst;
 }
 
-/* The counter of slot r4 of @tab, or of value r3's rule, is the one to count by; spoils r4. */
+/* The counter at place r4, @tab having some, or that of value r3's rule is to count; spoils r4. */
 static void count_by(struct lookup *l, const struct cl_table *tab)
 {
 	struct emit *e = &l->g->e;
 
-	if (tab && tab->counter != CL_NONE) {
-		alui(e, BPF_ADD, R4, l->t->maps->ncounters + tab->counter);
-	} else {
+	if (!counted(l, tab)) {
 		mov(e, R4, R3);
 		alui(e, BPF_RSH, R4, 8);
+		alui(e, BPF_LSH, R4, 1);
 	}
 	st(e, U32, R6, l->best + 4, R4);
 }

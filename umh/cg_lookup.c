@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/netfilter.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cg_lookup.h"
 
@@ -20,6 +21,14 @@ short cg_entry(const struct cg *g, const struct cg_table *t, __u32 chain)
 	return g->ret + t->chains[chain].entry * 4;
 }
 
+static bool has_counted(const struct ir_group *gr)
+{
+	for (__u32 i = 0; i < gr->nfamilies; i++)
+		if (cl_counted(&gr->families[i]))
+			return true;
+	return false;
+}
+
 void cg_lookup_init(struct lookup *l, struct cg *g, const struct cg_table *t,
 		    const struct ir_group *gr)
 {
@@ -30,8 +39,8 @@ void cg_lookup_init(struct lookup *l, struct cg *g, const struct cg_table *t,
 	l->best = cg_best(g, t, gr);
 	l->from = l->best + 4;
 	/* where the chain has slots of its own, calls may come in between, which use .best of theirs */
-	l->by_slot = t->maps && t->maps->nslots && t->maps->nslots == t->ir->nslotcounters &&
-		     t->chains[gr->chain].best < 0;
+	l->by_slot = has_counted(gr) && t->maps && t->chains[gr->chain].best < 0 &&
+		     !memcmp(&t->maps->counted, &t->ir->counted, sizeof(t->ir->counted));
 }
 
 static __u32 list_cost(const struct cl_family *f)
@@ -306,6 +315,19 @@ static void if_bad(struct lookup *l, const struct todo *x, int n, __u32 fine)
 	place(e, bad);
 }
 
+/* Elsewhere r9 has them all along. */
+static void early_counters(struct lookup *l)
+{
+	__u32 none = new_label(&l->g->e), ok = new_label(&l->g->e);
+
+	cg_counters(l->g, l->t->maps, -8, none);
+	mov(&l->g->e, R9, R0);
+	ja(&l->g->e, ok);
+	place(&l->g->e, none);
+	cg_zero(l->g);
+	place(&l->g->e, ok);
+}
+
 void cg_lookup(struct cg *g, int table, __u32 group)
 {
 	struct cg_table *t = &g->tabs[table];
@@ -333,6 +355,8 @@ void cg_lookup(struct cg *g, int table, __u32 group)
 		place(e, t->relook[group]);
 	}
 	sti(e, U32, R6, l.best, -1);
+	if (l.by_slot && g->fl->early)
+		early_counters(&l);
 	if (hot) {
 		__u32 fine = new_label(e);
 
@@ -347,6 +371,8 @@ void cg_lookup(struct cg *g, int table, __u32 group)
 		cg_if_sieved(&l, x[hot].f, bits, none);
 	families(&l, x + hot, n, bits);
 	place(e, none);
+	if (l.by_slot)
+		g->counters_end = e->n;
 	free(x);
 }
 

@@ -5,7 +5,8 @@
  * cg_dispatch.c (what is done by the best rule).
  *
  * In a lookup r1, r2 are words of the key, r3 the hash and then the value that
- * was found, r0 points into the map, r4 is the number of the slot, r5 for what comes between.  The
+ * was found, r0 points to the slot, r4 is its counter's place, if it has one, r9 this CPU's
+ * counters, if some slot has; r5 for what comes between.  The
  * best value is in its slot: what is in a register, the verifier would follow
  * through all that comes, for each way it may have come there.
  */
@@ -21,7 +22,8 @@ struct lookup {
 	const struct ir_group *gr;
 	int map;
 	short best, from;	/* slots */
-	bool by_slot;		/* behind best, in place of from: the counter to count by */
+	bool by_slot;		/* behind best, in place of from: the place of what is to be counted */
+	bool counters;		/* dispatch, early: the lookup is next to it, r9 has the counters */
 	bool recorded;		/* dispatch, early: all rules alike, before they part */
 };
 

@@ -57,9 +57,10 @@
  * lives on with the programs that use it.  Both stages share it; what the early
  * stage cannot tell, it leaves out of a family's conditions, and defers.
  *
- * Slots may have counters of their own, behind those of the rules: where one is, is known
- * before the slot's memory has come, so that the processor waits for both at once.  What a
- * slot has counted belongs to the rule of its value (classify_owners()).
+ * Of what a lookup takes, most is to wait for memory that is in no cache.  So slots may have
+ * counters of their own, next to the key and in the counters' map, a copy for each CPU (struct
+ * counted_slots): a packet that is found waits once.  What a slot has counted belongs to the
+ * rule of its value.  The image has all slots nevertheless, for what comes to be changed.
  */
 #ifndef XTJIT_CLASSIFY_H
 #define XTJIT_CLASSIFY_H
@@ -104,7 +105,7 @@ struct cl_table {
 	struct phash ph;
 	__u64 disp, slots;	/* offsets in the image */
 	__u32 sieve;		/* bits of the group's: if none is set, the key is not here */
-	__u32 counter;		/* of slot 0, among the slots' ones; CL_NONE: they have none */
+	__u32 counter;		/* place of slot 0's; CL_NONE: slots have none */
 };
 
 struct cl_family {
@@ -253,8 +254,25 @@ size_t classify_size(const struct ir_table *t);
 void classify_print(FILE *out, const struct ir_table *t, const struct ir_group *g,
 		    const char *indent, bool families);
 
-/* The rule's counter that each slot's one (t->nslotcounters of them) is to be added to. */
-void classify_owners(const struct ir_table *t, __u32 *owner);
+/* The family's slots have counters. */
+static inline bool cl_counted(const struct cl_family *f)
+{
+	return f->ntables && f->tables[0].counter != CL_NONE;
+}
+
+/* None of @t's slots have; its programs count by rules. */
+void classify_uncount(struct ir_table *t);
+
+/* Index of struct counted_slots, for a family whose slots have. */
+static inline int cl_counted_size(const struct cl_family *f)
+{
+	return (f->slot_size - 1) / 8;
+}
+
+/* Where the key is in a slot that has. */
+#define CL_COUNTED_KEY 16
+/* Fills the counted slots of @value, one CPU's counters. */
+void classify_fill_counted(const struct ir_table *t, void *value);
 
 /* How many bits of a field there are. */
 int cl_width(const struct ir_table *t, enum cl_field f);

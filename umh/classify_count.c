@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Which slots of lookups' tables have counters of their own, and whose these are (classify.h). */
-#include <linux/netfilter/x_tables.h>
+/* Which slots of lookups' tables have counters of their own (classify.h). */
 #include <string.h>
 
 #include "classify_priv.h"
@@ -26,57 +25,87 @@ static bool counts(const struct ir_group *g, const struct cl_family *f)
 	       slots_of(f) <= SLOTS_A_RULE * f->nrules + SLOTS_ANYWAY;
 }
 
-__u32 cl_slots_most(void)
+size_t cl_slots_most(void)
 {
-	return CL_SLOTS_MEMORY / (sizeof(struct xt_counters) * possible_cpus());
+	return CL_SLOTS_MEMORY / possible_cpus();
 }
 
-/* @f's tables, all or none of them. */
-static void count_family(struct ir_table *t, const struct cl_family *f, bool counted)
+/* @f's tables, all or none of them, from the place *@at on. */
+static void place_family(const struct cl_family *f, __u32 *at)
 {
 	for (int i = 0; i < f->ntables; i++) {
-		f->tables[i].counter = counted ? t->nslotcounters : CL_NONE;
-		if (counted)
-			t->nslotcounters += f->tables[i].ph.nslots;
+		f->tables[i].counter = at ? *at : CL_NONE;
+		if (at)
+			*at += f->tables[i].ph.nslots * (counted_size(cl_counted_size(f)) / 8);
 	}
 }
 
-void cl_count_slots(struct ir_table *t, __u32 most)
+void classify_uncount(struct ir_table *t)
 {
-	t->nslotcounters = 0;
+	cl_count_slots(t, 0);
+}
+
+/* .counter: CL_NONE, or not. */
+static void choose(struct ir_table *t, size_t most)
+{
+	size_t size = 0;
+
+	t->counted = (struct counted_slots){ 0 };
 	for (__u32 i = 0; i < t->ngroups; i++) {
 		const struct ir_group *g = &t->groups[i];
 
 		for (__u32 k = 0; k < g->nfamilies; k++) {
 			const struct cl_family *f = &g->families[k];
+			int which = cl_counted_size(f);
+			size_t more = (size_t)slots_of(f) * counted_size(which);
+			bool counted = counts(g, f) && more <= most - size;
 
-			count_family(t, f, counts(g, f) && slots_of(f) <= most - t->nslotcounters);
+			place_family(f, counted ? &(__u32){ 0 } : NULL);
+			if (!counted)
+				continue;
+			size += more;
+			t->counted.n[which] += slots_of(f);
 		}
 	}
 }
 
-static void owners_of(const struct ir_table *t, const struct cl_family *f,
-		      const struct cl_table *tab, __u32 *owner)
+void cl_count_slots(struct ir_table *t, size_t most)
 {
-	const __u8 *p = t->image->p + tab->slots + f->slot_size - 4;
+	__u32 at[COUNTED_SIZES], next = counter_place(t->ncounters);
 
-	for (__u32 i = 0; i < tab->ph.nslots; i++, p += f->slot_size) {
-		__u32 value;
+	choose(t, most);
+	for (int i = 0; i < COUNTED_SIZES; i++) {
+		at[i] = next;
+		next += t->counted.n[i] * (counted_size(i) / 8);
+	}
+	for (__u32 i = 0; i < t->ngroups; i++)
+		for (__u32 k = 0; k < t->groups[i].nfamilies; k++) {
+			const struct cl_family *f = &t->groups[i].families[k];
 
-		memcpy(&value, p, sizeof(value));
-		owner[i] = value == CL_NONE ? 0 : value >> 8;	/* a marker is never the best one */
+			if (cl_counted(f))
+				place_family(f, &at[cl_counted_size(f)]);
+		}
+}
+
+static void fill(const struct ir_table *t, const struct cl_family *f, const struct cl_table *tab,
+		 __u8 *to)
+{
+	const __u8 *p = t->image->p + tab->slots;
+	__u32 size = counted_size(cl_counted_size(f));
+
+	for (__u32 i = 0; i < tab->ph.nslots; i++, p += f->slot_size, to += size) {
+		memcpy(to + CL_COUNTED_KEY, p, f->slot_size - 4);
+		memcpy(to + size - 4, p + f->slot_size - 4, 4);
 	}
 }
 
-void classify_owners(const struct ir_table *t, __u32 *owner)
+void classify_fill_counted(const struct ir_table *t, void *value)
 {
 	for (__u32 i = 0; i < t->ngroups; i++)
 		for (__u32 k = 0; k < t->groups[i].nfamilies; k++) {
 			const struct cl_family *f = &t->groups[i].families[k];
 
-			for (int n = 0; n < f->ntables; n++)
-				if (f->tables[n].counter != CL_NONE)
-					owners_of(t, f, &f->tables[n],
-						  owner + f->tables[n].counter);
+			for (int n = 0; cl_counted(f) && n < f->ntables; n++)
+				fill(t, f, &f->tables[n], value + f->tables[n].counter * 8ul);
 		}
 }

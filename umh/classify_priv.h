@@ -88,11 +88,11 @@ struct cl_image {
 	__u32 apart;		/* rules that came since, and are in no group's tables */
 	int fd;			/* -1: not yet; else p is the map's memory, of cap bytes */
 };
-/* Which slots of @t's tables have counters of their own: @most at most. */
-void cl_count_slots(struct ir_table *t, __u32 most);
-/* So many as CL_SLOTS_MEMORY has room for, of all CPUs. */
-__u32 cl_slots_most(void);
-#define CL_SLOTS_MEMORY (64u << 20)	/* bytes, of one table */
+/* Which slots of @t's tables have counters of their own: at most @most bytes of them. */
+void cl_count_slots(struct ir_table *t, size_t most);
+/* A CPU's part of CL_SLOTS_MEMORY. */
+size_t cl_slots_most(void);
+#define CL_SLOTS_MEMORY (128u << 20)	/* bytes, of one table */
 /* Room for @size bytes, zeroed; its offset. */
 __u64 cl_image_add(struct cl_image *im, size_t size);
 /* Makes the map, of im->cap bytes, and its memory im->p. 0 or a negative errno. */

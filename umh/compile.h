@@ -12,9 +12,10 @@
 struct xt_counters;
 
 /*
- * Counters: an array map (BPF_F_MMAPABLE) of 2 * (ncounters + nslots) u64 a possible CPU,
- * packets and bytes; CPU c's begin at c * stride bytes of the mapped memory.  Behind those of
- * the rules are those of lookups' slots (classify.h).
+ * Counters: an array map (BPF_F_MMAPABLE) of one value a possible CPU, CPU c's at c * stride
+ * bytes of the mapped memory: packets and bytes of each rule, 16 bytes, and behind these the
+ * slots of lookups' tables that have counters.  Programs know a counter by its place: in such a
+ * value, in units of 8 bytes.
  * State: an array map of one struct rule_state an index: the buckets of limit,
  * then the counts of statistic nth.
  */
@@ -28,8 +29,14 @@ struct rule_state {
 struct table_maps {
 	int counters;
 	int state;		/* -1 if the table has neither limit nor nth */
-	__u32 ncounters, nslots;
+	__u32 ncounters;
+	struct counted_slots counted;
 };
+
+static inline __u32 counter_place(__u32 rule)
+{
+	return 2 * rule;
+}
 
 /* net/netfilter/xt_limit.c: what a match costs, and what a full bucket holds. */
 struct limit_cost {
@@ -40,19 +47,23 @@ __u32 limit_credits_per_jiffy(void);
 __u32 kernel_hz(void);		/* ticks a second */
 bool kernel_preempt_rt(void);
 
-/* Creates them, for the table as it is to be compiled; buckets full. 0 or a negative errno. */
+/*
+ * Creates them, for the table as it is to be compiled: no counts, its lookups' keys and values
+ * in their slots, buckets full.  0 or a negative errno.
+ */
 int table_maps_create(struct table_maps *m, const struct ir_table *t, struct xt_err *err);
 void table_maps_close(struct table_maps *m);
 
 /* Bytes of one CPU's counters in the mapped memory, and the number of possible CPUs. */
 size_t counters_stride(const struct table_maps *m);
+/* Places are below it, for the verifier. */
+static inline __u32 counter_places(const struct table_maps *m)
+{
+	return counters_stride(m) / 8 - 1;
+}
 int possible_cpus(void);
-/*
- * Adds all CPUs' counters, from the mapped memory @live, to @out, one a rule; the slots'
- * ones to those of their rules: @owner as by classify_owners().
- */
-void counters_add(const struct table_maps *m, const void *live, const __u32 *owner,
-		  struct xt_counters *out);
+/* Adds all CPUs' counters, from the mapped memory @live, to @out, one a rule. */
+void counters_add(const struct table_maps *m, const void *live, struct xt_counters *out);
 
 /*
  * What all programs of this helper share; the fds stay the caller's.  Programs

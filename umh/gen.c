@@ -17,7 +17,7 @@
 #include "space.h"
 
 #define BLOB_MAGIC	0x746a7867	/* "xtjg" */
-#define BLOB_VERSION	1
+#define BLOB_VERSION	2
 #define SHED_MIN	(512u << 10)	/* bytes that are worth a map in their place */
 
 /* The pinned blob begins with it. */
@@ -26,57 +26,11 @@ struct gen_blob {
 	__u64 number, prev, request;
 	__u32 prog_id, ncounters;
 	struct xt_replace_hdr h;
-	__u32 drops, nslots;	/* 0, too, in what was pinned before there were these */
+	__u32 drops;
+	struct counted_slots counted;
 };
 
 _Static_assert(sizeof(struct gen_blob) <= GEN_ENTRIES, "header of the blob");
-
-/*
- * base: what ADD_COUNTERS added.  There are two copies; .valid says which one
- * counts, the other is where the next sum is prepared.  Behind them: whose the slots'
- * counters are, as by classify_owners().
- */
-#define IDS 16
-
-struct base_copy {
-	__u64 ids[IDS];		/* of the last requests that added; a ring */
-	__u64 nids;
-	__u64 reserved[7];
-	struct xt_counters sum[];
-};
-
-struct base_head {
-	__u64 valid;		/* 0, 1 */
-	__u64 reserved[7];
-};
-
-static size_t base_copy_size(__u32 n)
-{
-	return sizeof(struct base_copy) + n * sizeof(struct xt_counters);
-}
-
-static size_t base_size(const struct gen *g)
-{
-	return sizeof(struct base_head) + 2 * base_copy_size(g->ncounters) +
-	       g->maps.nslots * sizeof(__u32);
-}
-
-static struct base_copy *base_copy(const struct gen *g, int which)
-{
-	return g->base.p + sizeof(struct base_head) + which * base_copy_size(g->ncounters);
-}
-
-static __u32 *base_owners(const struct gen *g)
-{
-	return (void *)base_copy(g, 2);
-}
-
-static struct base_copy *base_valid(const struct gen *g)
-{
-	struct base_head *h = g->base.p;
-
-	return base_copy(g, __atomic_load_n(&h->valid, __ATOMIC_ACQUIRE) & 1);
-}
 
 struct gen *gen_new(void)
 {
@@ -96,7 +50,7 @@ static void fill_head(const struct gen *g, struct gen_blob *b)
 		.magic = BLOB_MAGIC, .version = BLOB_VERSION, .number = g->number,
 		.prev = g->prev, .request = g->request, .prog_id = g->prog_id,
 		.ncounters = g->ncounters, .h = g->h, .drops = g->drops,
-		.nslots = g->maps.nslots,
+		.counted = g->maps.counted,
 	};
 }
 
@@ -394,10 +348,9 @@ int gen_pin(struct gen *g, const char *dir, struct xt_err *err)
 	ret = state_mkdir_anew(g->dir);
 	if (ret)
 		return xt_fail(err, ret, "%s: %s", g->dir, strerror(-ret));
-	ret = pmem_create(&g->base, "xtjit_base", base_size(g), err);
+	ret = gen_base_make(g, err);
 	if (ret)
 		return ret;
-	classify_owners(&g->grouped, base_owners(g));
 	ret = state_pin(g->base.fd, g->dir, "base");
 	if (!ret)
 		ret = state_pin(g->maps.counters, g->dir, "counters");
@@ -428,7 +381,7 @@ static int open_blob(struct gen *g, struct pmem *m)
 	g->ncounters = b->ncounters;
 	g->h = b->h;
 	g->drops = b->drops;
-	g->maps.nslots = b->nslots;
+	g->maps.counted = b->counted;
 	return 0;
 }
 
@@ -450,7 +403,7 @@ static int open_maps(struct gen *g)
 	need = counters_stride(&g->maps) * possible_cpus();
 	if (!ret && g->live.len < need)
 		ret = -EINVAL;
-	return ret ?: pmem_open(&g->base, g->dir, "base", base_size(g));
+	return ret ?: gen_base_open(g);
 }
 
 int gen_open(struct gen **out, const char *dir, const char *name)
@@ -484,7 +437,7 @@ int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *er
 		return xt_fail(err, ret, "%s/blob: %s", g->dir, strerror(-ret));
 	ret = decode(g, f, &g->h, blob.p + GEN_ENTRIES, err);
 	if (!ret)
-		g->grouped.nslotcounters = 0;	/* those that there are may be of other slots */
+		classify_uncount(&g->grouped);	/* slots may be others */
 	if (!ret && g->ir.ncounters != g->ncounters)
 		ret = xt_fail(err, -EINVAL, "%s: its number of rules changed", g->dir);
 	g->blob = blob;
@@ -518,27 +471,6 @@ bool gen_is_empty(const struct gen *g)
 	return true;
 }
 
-void gen_counters(const struct gen *g, struct xt_counters *out)
-{
-	memcpy(out, base_valid(g)->sum, g->ncounters * sizeof(*out));
-	counters_add(&g->maps, g->live.p, base_owners(g), out);
-}
-
-void gen_add(struct gen *g, __u64 id, const struct xt_counters *add)
-{
-	struct base_head *h = g->base.p;
-	const struct base_copy *from = base_copy(g, h->valid & 1);
-	struct base_copy *to = base_copy(g, !(h->valid & 1));
-
-	memcpy(to, from, sizeof(*to));
-	to->ids[to->nids++ % IDS] = id;
-	for (__u32 i = 0; i < g->ncounters; i++) {
-		to->sum[i].pcnt = from->sum[i].pcnt + add[i].pcnt;
-		to->sum[i].bcnt = from->sum[i].bcnt + add[i].bcnt;
-	}
-	__atomic_store_n(&h->valid, !(h->valid & 1), __ATOMIC_RELEASE);
-}
-
 bool gen_nat_conflict(const struct gen *g, struct xt_err *err)
 {
 	struct gen *now;
@@ -560,28 +492,8 @@ struct gen *gen_reread(const struct gen *g, struct xt_err *err)
 		xt_fail(err, -ENODATA, "%s: its rules are not known", g->h.name);
 	else if (gen_decode(&now, g->rs.family, &g->h, g->rs.blob, err))
 		return NULL;
-	now->grouped.nslotcounters = 0;		/* @g's slots may be others */
+	classify_uncount(&now->grouped);	/* @g's slots may be others */
 	return now;
-}
-
-bool gen_added(const struct gen *g, __u64 id)
-{
-	const struct base_copy *b = base_valid(g);
-
-	for (int i = 0; i < IDS; i++)
-		if (id && b->ids[i] == id)
-			return true;
-	return false;
-}
-
-/* Before @g is in force: its base is empty. */
-void gen_inherit_ids(struct gen *g, const struct gen *from)
-{
-	const struct base_copy *b = base_valid(from);
-	struct base_copy *to = base_valid(g);
-
-	memcpy(to->ids, b->ids, sizeof(to->ids));
-	to->nids = b->nids;
 }
 
 /* The pinned number is for a person. */

@@ -23,7 +23,7 @@ struct gen {
 	int prog;		/* -1 once it is in force */
 	struct table_maps maps;
 	struct pmem live;	/* maps.counters */
-	struct pmem base;	/* see gen_add(), and whose the slots' counters are */
+	struct pmem base;	/* gen_base.c */
 	bool marks;		/* of raw: it has the target TRACE */
 	bool drops;		/* its program counts what it drops: drops.h */
 	bool traced;		/* its program, the one that is to come, is struct compile_env's .trace */
@@ -107,7 +107,9 @@ bool gen_is_empty(const struct gen *g);
  */
 struct gen *gen_reread(const struct gen *g, struct xt_err *err);
 
-/* For gen.c and gen_edit.c. */
+/* For gen.c, gen_base.c and gen_edit.c. */
+int gen_base_make(struct gen *g, struct xt_err *err);
+int gen_base_open(struct gen *g);
 struct gen_origin {
 	unsigned int refs;
 	struct ir_table ir, grouped;
@@ -131,11 +133,12 @@ void gen_counters(const struct gen *g, struct xt_counters *out);
 
 /*
  * Adds to its counters, once for each id: what is added becomes visible, and
- * the id known, by one store.  gen_added() tells if an id is known, by this
- * generation or by those before it that passed their ids on.
+ * the id known, at once.  0, or a negative errno and nothing is added.  gen_added() tells if
+ * an id is known, by this generation or by those before it that passed their ids on.
  */
-void gen_add(struct gen *g, __u64 id, const struct xt_counters *add);
+int gen_add(struct gen *g, __u64 id, const struct xt_counters *add);
 bool gen_added(const struct gen *g, __u64 id);
+/* Before @g is in force: its base is empty. */
 void gen_inherit_ids(struct gen *g, const struct gen *from);
 
 /* The listing of its program, compiled again. */

@@ -190,6 +190,20 @@ struct ir_nth {
 
 #define IR_EXT_NAME 32
 
+/*
+ * Slots of lookups' tables that have counters of their own (classify.h), by size: n[i] of
+ * 24 + 8 * i bytes, packets, bytes, the key, and the value in the last 4 bytes.
+ */
+#define COUNTED_SIZES 7
+struct counted_slots {
+	__u32 n[COUNTED_SIZES];
+};
+
+static inline __u32 counted_size(int i)
+{
+	return 24 + 8 * i;
+}
+
 struct ir_table {
 	const struct xt_family *family;
 	const struct xt_table_row *table;
@@ -204,7 +218,7 @@ struct ir_table {
 	int base_chain[XT_HOOKS];	/* index of a chain, or -1 */
 	__u32 ngroups;			/* by classify() only */
 	struct ir_group *groups;
-	__u32 nslotcounters;		/* of the groups' tables: classify.h */
+	struct counted_slots counted;	/* of the groups' tables */
 	struct cl_image *image;
 	const struct ir_table *plain;	/* the same without groups */
 	struct ir_arena *arena;		/* all of the above, but the struct */

@@ -7,10 +7,12 @@
 #include <errno.h>
 #include <linux/netfilter/x_tables.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "classify.h"
 #include "compile.h"
 
 int possible_cpus(void)
@@ -24,9 +26,11 @@ int possible_cpus(void)
 
 size_t counters_stride(const struct table_maps *m)
 {
-	size_t n = (size_t)m->ncounters + m->nslots;
+	size_t size = m->ncounters * sizeof(struct xt_counters);
 
-	return (n ? n : 1) * sizeof(struct xt_counters);
+	for (int i = 0; i < COUNTED_SIZES; i++)
+		size += (size_t)m->counted.n[i] * counted_size(i);
+	return size ?: sizeof(struct xt_counters);
 }
 
 static void add(struct xt_counters *out, const struct xt_counters *n)
@@ -35,19 +39,47 @@ static void add(struct xt_counters *out, const struct xt_counters *n)
 	out->bcnt += __atomic_load_n(&n->bcnt, __ATOMIC_RELAXED);
 }
 
+/* What a slot has counted belongs to the rule of its value; a marker's is none. */
+static void add_slots(const struct table_maps *m, const void *p, struct xt_counters *out)
+{
+	for (int i = 0; i < COUNTED_SIZES; i++)
+		for (__u32 k = 0; k < m->counted.n[i]; k++, p += counted_size(i)) {
+			__u32 value = *(__u32 *)(p + counted_size(i) - 4);
+
+			if (value >> 8 < m->ncounters)
+				add(&out[value >> 8], p);
+		}
+}
+
 /* The programs count packets and bytes in this order too. */
-void counters_add(const struct table_maps *m, const void *live, const __u32 *owner,
-		  struct xt_counters *out)
+void counters_add(const struct table_maps *m, const void *live, struct xt_counters *out)
 {
 	for (int cpu = 0; cpu < possible_cpus(); cpu++) {
 		const struct xt_counters *n = live + cpu * counters_stride(m);
 
 		for (__u32 i = 0; i < m->ncounters; i++)
 			add(&out[i], &n[i]);
-		for (__u32 i = 0; i < m->nslots; i++)
-			if (owner[i] < m->ncounters)
-				add(&out[owner[i]], &n[m->ncounters + i]);
+		add_slots(m, n + m->ncounters, out);
 	}
+}
+
+/* All CPUs have the same slots. */
+static int fill_counted(const struct table_maps *m, const struct ir_table *t)
+{
+	size_t stride = counters_stride(m), rules = m->ncounters * sizeof(struct xt_counters);
+	size_t size = stride * possible_cpus();
+	char *p;
+
+	if (stride <= rules)
+		return 0;
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, m->counters, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	classify_fill_counted(t, p);
+	for (int cpu = 1; cpu < possible_cpus(); cpu++)
+		memcpy(p + cpu * stride + rules, p + rules, stride - rules);
+	munmap(p, size);
+	return 0;
 }
 
 /* The resolution of the coarse clocks is one tick. */
@@ -122,12 +154,17 @@ int table_maps_create(struct table_maps *m, const struct ir_table *t, struct xt_
 
 	m->state = -1;
 	m->ncounters = t->ncounters;
-	m->nslots = t->nslotcounters;
+	m->counted = t->counted;
 	m->counters = bpf_map_create(BPF_MAP_TYPE_ARRAY, "xtjit_counters", 4,
 				     counters_stride(m), possible_cpus(), &o);
 	if (m->counters < 0)
 		return xt_fail(err, -errno, "%s: no map for %u counters: %s", t->table->name,
 			       t->ncounters, strerror(errno));
+	ret = fill_counted(m, t);
+	if (ret) {
+		table_maps_close(m);
+		return xt_fail(err, ret, "%s: counters: mmap: %s", t->table->name, strerror(-ret));
+	}
 	if (!n)
 		return 0;
 	m->state = bpf_map_create(BPF_MAP_TYPE_ARRAY, "xtjit_state", 4,

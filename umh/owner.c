@@ -280,7 +280,7 @@ static int taken(struct move *m)
 {
 	struct table *t = m->t;
 	struct xt_counters *sum;
-	int ret;
+	int ret, lost = 0;
 
 	t->w->why = WHY_NONE;
 	t->w->move_id = 0;
@@ -291,8 +291,11 @@ static int taken(struct move *m)
 	if (m->j->kind == J_ADOPT && !gen_added(t->cur, m->j->id)) {
 		sum = journal_sum(m->j);
 		if (sum && m->j->nb - m->j->ngates == t->cur->ncounters)
-			gen_add(t->cur, m->j->id, sum);
+			lost = gen_add(t->cur, m->j->id, sum);
 		free(sum);
+		if (lost)
+			xt_log("%s: what the kernel's table has counted is not added: %s", t->dir,
+			       strerror(-lost));
 	}
 	xt_log("%s %s: xtjit's", t->family->name, t->row->name);
 	return ret;

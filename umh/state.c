@@ -174,6 +174,22 @@ int state_pin(int fd, const char *dir, const char *name)
 	return ret;
 }
 
+int state_replace(int fd, const char *dir, const char *name)
+{
+	char path[PIN_DIR_MAX], next[PIN_DIR_MAX];
+	int ret = state_pin(fd, dir, "next");
+
+	if (ret)
+		return ret;
+	state_path(path, dir, "%s", name);
+	state_path(next, dir, "next");
+	if (!rename(next, path))
+		return 0;
+	ret = -errno;
+	unlink(next);
+	return ret;
+}
+
 int state_unpin(const char *dir, const char *name)
 {
 	char path[PIN_DIR_MAX];

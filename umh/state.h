@@ -56,6 +56,8 @@ void state_each(const char *dir, void (*fn)(const char *dir, const char *name, v
 
 /* 0 or a negative errno; what had the name before is replaced. */
 int state_pin(int fd, const char *dir, const char *name);
+/* The same; at no time there is none. */
+int state_replace(int fd, const char *dir, const char *name);
 /* 0 or a negative errno. */
 int state_unpin(const char *dir, const char *name);
 /* An fd, or a negative errno. */

@@ -238,8 +238,7 @@ int table_add_counters(struct table *t, struct call *c)
 		return 0;
 	if (info->num_counters != t->cur->ncounters)
 		return -EINVAL;
-	gen_add(t->cur, c->req.id, info->counters);
-	return 0;
+	return gen_add(t->cur, c->req.id, info->counters);
 }
 
 /*

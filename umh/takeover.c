@@ -56,6 +56,7 @@ static int finish(struct table *t, struct table *old)
 {
 	struct xt_counters *c = calloc(old->cur->ncounters, sizeof(*c));
 	__u64 id = ~old->cur->number;		/* no request has it */
+	int ret = 0;
 
 	if (!c)
 		return -ENOMEM;
@@ -63,9 +64,9 @@ static int finish(struct table *t, struct table *old)
 	grace();
 	gen_counters(old->cur, c);
 	if (t->cur->ncounters == old->cur->ncounters && !gen_added(t->cur, id))
-		gen_add(t->cur, id, c);
+		ret = gen_add(t->cur, id, c);
 	free(c);
-	return 0;
+	return ret;
 }
 
 static int take_table(struct space *s, const struct xt_family *f, const struct xt_table_row *row,

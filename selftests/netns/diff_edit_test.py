@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # timeout: 400
 """
-Random commands on a table of some hundred rules, one after the other, with packets
-between them: after each, rules and counters are those of the kernel's own ip_tables,
-the early stage off and on.  diff_edit_test.py [SEED [STEPS]]; SEED: a number, or "now".
+Random commands on a table of some hundred rules, or thousands, one after the other, with
+packets between them: after each, rules and counters are those of the kernel's own ip_tables,
+the early stage off and on.  diff_edit_test.py [SEED [STEPS]]; SEED: a number, or "now"; with STEPS no thousands.
 """
 import ipaddress
 import os
@@ -20,7 +20,7 @@ import pkt
 import tap
 from router import MAC_P, MAC_R, Router
 
-STEPS = {False: 700, True: 300}		# by v6
+STEPS = ((False, 700, 0), (True, 250, 0), (False, 40, 4200))	# v6, commands, rules besides
 FRAMES = 8				# after each
 IN_PART = 0.3				# at least so many of the updates are not made as a whole
 
@@ -28,8 +28,8 @@ IN_PART = 0.3				# at least so many of the updates are not made as a whole
 class Rules:
     """A model of table filter, and what can be done to it."""
 
-    def __init__(self, seed, v6):
-        self.r, self.v6 = random.Random(f'{seed}/{v6}'), v6
+    def __init__(self, seed, v6, fill):
+        self.r, self.v6, self.fill = random.Random(f'{seed}/{v6}'), v6, fill
         net = '2001:db8::' if v6 else '11.22.0.0'
         base = int(ipaddress.ip_address(net))
         self.hosts = [str(ipaddress.ip_address(base + i * 97)) for i in range(1, 90)]
@@ -80,7 +80,8 @@ class Rules:
 
     def start(self):
         out = ['*filter', ':INPUT ACCEPT [0:0]', ':FORWARD ACCEPT [0:0]', ':OUTPUT ACCEPT [0:0]',
-               ':user - [0:0]', ':on - [0:0]']
+               ':user - [0:0]', ':on - [0:0]', ':fill - [0:0]']
+        out += [f'-A fill -s 12.{i >> 8}.{i & 255}.1 -j DROP' for i in range(self.fill)]
         for c, n in (('INPUT', 220), ('FORWARD', 60), ('user', 40), ('on', 30)):
             for _ in range(n):
                 self.add(out, c, len(self.chains[c]))
@@ -169,9 +170,9 @@ class Rules:
 
 
 class Sequence:
-    def __init__(self, seed, v6, impls):
-        self.name = f'seed {seed} {"IPv6" if v6 else "IPv4"}'
-        self.rules, self.impls = Rules(seed, v6), impls
+    def __init__(self, seed, v6, fill, impls):
+        self.name = f'seed {seed} {"IPv6" if v6 else "IPv4"}{f" {fill} rules more" if fill else ""}'
+        self.rules, self.impls = Rules(seed, v6, fill), impls
         self.routers = [None if m.absent else Router(f'e{i}', m, v6) for i, m in enumerate(impls)]
         self.b = pkt.Builder(v6)
 
@@ -231,8 +232,8 @@ def in_part(router):
     return [int(x) for x in m.groups()]
 
 
-def sequence(t, seed, v6, impls, steps):
-    s = Sequence(seed, v6, impls)
+def sequence(t, seed, v6, steps, fill, impls):
+    s = Sequence(seed, v6, fill, impls)
     name = f'{s.name}, {steps} commands'
     router = s.routers[-1]
     try:
@@ -257,9 +258,12 @@ def main():
     t.diag(f'seed {seed}: again by {sys.argv[0]} {seed}')
     impls = dut.make(fallback='refuse')
     try:
-        for v6, steps in STEPS.items():
-            steps = int(sys.argv[2]) if len(sys.argv) > 2 else steps
-            t.guard(f'v6 {v6}', sequence, t, seed, v6, impls, steps)
+        for v6, steps, fill in STEPS:
+            if len(sys.argv) > 2:
+                if fill:
+                    continue
+                steps = int(sys.argv[2])
+            t.guard(f'v6 {v6}', sequence, t, seed, v6, steps, fill, impls)
     finally:
         impls[-1].close()
     return t.done()

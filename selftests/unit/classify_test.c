@@ -105,7 +105,7 @@ static void form_free(struct form *f)
 static void counters_read(struct form *f)
 {
 	free(f->counters);
-	f->counters = counters_all(&f->maps, &f->grouped);
+	f->counters = counters_all(&f->maps);
 }
 
 static int answer(struct hook *h, __u32 slot, struct packet *p)

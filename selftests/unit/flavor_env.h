@@ -188,22 +188,18 @@ static void counter_get(const struct table_maps *m, __u32 i, __u64 v[2])
 	free(one);
 }
 
-/* All CPUs' counters of table @t, one a rule; to be freed. */
+/* All CPUs' counters of a table, one a rule; to be freed. */
 __attribute__((unused))
-static struct xt_counters *counters_all(const struct table_maps *m, const struct ir_table *t)
+static struct xt_counters *counters_all(const struct table_maps *m)
 {
 	size_t size = counters_stride(m) * possible_cpus();
 	void *live = mmap(NULL, size, PROT_READ, MAP_SHARED, m->counters, 0);
 	struct xt_counters *out = calloc(m->ncounters + 1, sizeof(*out));
-	__u32 *owner = calloc(m->nslots + 1, sizeof(*owner));
 
-	if (live == MAP_FAILED || !out || !owner)
+	if (live == MAP_FAILED || !out)
 		abort();
-	if (m->nslots)
-		classify_owners(t, owner);
-	counters_add(m, live, owner, out);
+	counters_add(m, live, out);
 	munmap(live, size);
-	free(owner);
 	return out;
 }
 

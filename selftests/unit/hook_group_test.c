@@ -35,7 +35,7 @@ static bool group_over_turns(int calls)
 		char words[] = "udp";
 
 		ok = packet_build(&p, false, words) && run_hook(&r.h, &p) == NF_DROP;
-		all = counters_all(&r.maps, &r.grouped);
+		all = counters_all(&r.maps);
 		ok &= all[7000].pcnt == 1;
 		free(all);
 	}

@@ -100,7 +100,7 @@ static void unload(struct run *r)
 /* Counters that @r has counted, "0 3*2". */
 static void counted(const struct run *r, char *buf, size_t size)
 {
-	struct xt_counters *all = counters_all(&r->maps, &r->grouped);
+	struct xt_counters *all = counters_all(&r->maps);
 
 	buf[0] = 0;
 	for (__u32 i = 0; i < r->maps.ncounters; i++) {
@@ -114,13 +114,21 @@ static void counted(const struct run *r, char *buf, size_t size)
 	free(all);
 }
 
+/* All counters are 0 again, as they were first. */
 static void forget(const struct run *r)
 {
-	char *zero = calloc(1, counters_stride(&r->maps));
+	struct table_maps fresh;
+	struct xt_err err;
+	char *value = malloc(counters_stride(&r->maps));
 
+	if (table_maps_create(&fresh, r->grouped.groups ? &r->grouped : &r->ir, &err))
+		abort();
 	for (int cpu = 0; cpu < possible_cpus(); cpu++)
-		bpf_map_update_elem(r->maps.counters, &cpu, zero, 0);
-	free(zero);
+		if (bpf_map_lookup_elem(fresh.counters, &cpu, value) ||
+		    bpf_map_update_elem(r->maps.counters, &cpu, value, 0))
+			abort();
+	table_maps_close(&fresh);
+	free(value);
 }
 
 /* One packet: the verdict, the counters, and the slots that are run. */

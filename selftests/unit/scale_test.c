@@ -90,7 +90,7 @@ static void large_free(struct large *l)
 
 static __u64 packets(const struct large *l, __u32 counter)
 {
-	struct xt_counters *all = counters_all(&l->maps, &l->groups);
+	struct xt_counters *all = counters_all(&l->maps);
 	__u64 n = all[counter].pcnt;
 
 	free(all);
@@ -100,7 +100,7 @@ static __u64 packets(const struct large *l, __u32 counter)
 /* Of all counters. */
 static __u64 total(const struct large *l)
 {
-	struct xt_counters *all = counters_all(&l->maps, &l->groups);
+	struct xt_counters *all = counters_all(&l->maps);
 	__u64 n = 0;
 
 	for (__u32 i = 0; i < l->maps.ncounters; i++)
