@@ -6,7 +6,6 @@ The commands of iptables through the shim and the helper, and the bare protocol:
 makes no sense, what is asked twice.
 """
 import array
-import ctypes
 import glob
 import mmap
 import os
@@ -204,9 +203,7 @@ def requests(w):
 def pinned_blob(w):
     """An fd of the entries of the ruleset in force."""
     gens = glob.glob(w.root() + "/*/ip-filter/gen-*/blob")
-    path = max(gens, key=lambda p: int(p.split("/")[-2][4:])).encode()
-    buf = ctypes.create_string_buffer(path)
-    return bpfsys.bpf(7, struct.pack("=QII", ctypes.addressof(buf), 0, 0))	# BPF_OBJ_GET
+    return bpfsys.pinned(max(gens, key=lambda p: int(p.split("/")[-2][4:])))
 
 
 def blob_map(w):
