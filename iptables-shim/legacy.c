@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * "iptables" in a script may be a link to the nf_tables variant, as Debian has
+ * What is done for iptables itself: one connection to the helper is enough for it.
+ * And "iptables" in a script may be a link to the nf_tables variant, as Debian has
  * it by default, which makes no socket options that could be caught.  Called by
  * its plain name, it gives way to the legacy one; "iptables-nft" is left alone.
  */
@@ -8,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "client.h"
 
 #define NFT	"xtables-nft-multi"
 #define LEGACY	"xtables-legacy-multi"
@@ -19,25 +22,33 @@ static const char *base(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-static bool plain_name(const char *name)
+/* Of iptables; with *legacy, the one that is always the legacy one. */
+static bool is_iptables(const char *name, bool *legacy)
 {
-	static const char *const names[] = {
-		"iptables", "iptables-save", "iptables-restore",
-		"ip6tables", "ip6tables-save", "ip6tables-restore",
-	};
+	const char *rest = name + strlen("ip");
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (!strcmp(name, names[i]))
-			return true;
-	return false;
+	if (strncmp(name, "ip", strlen("ip")))
+		return false;
+	rest += *rest == '6';
+	if (strncmp(rest, "tables", strlen("tables")))
+		return false;
+	rest += strlen("tables");
+	*legacy = !strncmp(rest, "-legacy", strlen("-legacy"));
+	if (*legacy)
+		rest += strlen("-legacy");
+	return !*rest || !strcmp(rest, "-save") || !strcmp(rest, "-restore");
 }
 
 static void __attribute__((constructor)) to_legacy(int argc, char **argv, char **envp)
 {
 	char exe[4096];
+	bool legacy;
 	ssize_t n;
 
-	if (argc < 1 || !argv[0] || !plain_name(base(argv[0])))
+	if (argc < 1 || !argv[0] || !is_iptables(base(argv[0]), &legacy))
+		return;
+	client_keep();
+	if (legacy)
 		return;
 	n = readlink("/proc/self/exe", exe, sizeof(exe) - sizeof(LEGACY));
 	if (n <= 0)

@@ -3,10 +3,11 @@
  * The protocol of the helper xtjitd with those who ask it: the shim and the
  * module, which catch iptables' socket options, and the command xtjit.
  *
- * One connection carries one exchange: a request and its reply.  On the unix
- * socket (SOCK_STREAM) the request's first byte carries, as SCM_RIGHTS, one fd
- * of the network namespace that the request is about; the peer's credentials
- * are the kernel's (SO_PEERCRED), not the sender's word.
+ * A connection carries exchanges, one after the other: a request and its reply.
+ * Either end may close it in between.  On the unix socket (SOCK_STREAM) the
+ * request's first byte carries, as SCM_RIGHTS, one fd of the network namespace
+ * that the request is about; the peer's credentials are the kernel's
+ * (SO_PEERCRED), not the sender's word.
  *
  *   request:  struct xtjit_req, then len bytes of payload
  *   reply:    struct xtjit_rep, then len bytes of payload, then note_len bytes

@@ -451,53 +451,41 @@ static int exchange(int fd, const struct xtjit_req *h, struct client_call *c, in
 }
 
 /*
- * The connection is kept for the next option that the process sets or gets.  What
- * is at its number then must still be it, and not a parent's.
+ * The connection is kept for the next call: what is at its number then must still
+ * be it, and not a parent's.
  */
 static struct {
-	bool taken;		/* by the one thread that may use the rest */
+	bool on;
 	int fd;			/* 0: none */
 	pid_t pid;
 	struct stat st;
-	struct sockaddr_un to;
 } kept;
 
-static bool kept_begin(const struct client_call *c)
+void client_keep(void)
 {
-	return (c->op == XTJIT_OP_SET || c->op == XTJIT_OP_GET || c->op == XTJIT_OP_ENTRIES) &&
-	       !__atomic_exchange_n(&kept.taken, true, __ATOMIC_ACQUIRE);
-}
-
-static void kept_end(void)
-{
-	__atomic_store_n(&kept.taken, false, __ATOMIC_RELEASE);
+	kept.on = true;
 }
 
 /* An fd that is the caller's from here on, or -1. */
-static int kept_get(const char *path)
+static int kept_get(void)
 {
 	int fd = kept.fd;
 	struct stat st;
 
 	kept.fd = 0;
-	if (!fd || kept.pid != getpid() || fstat(fd, &st) < 0 ||
-	    st.st_dev != kept.st.st_dev || st.st_ino != kept.st.st_ino)
-		return -1;
-	if (!strcmp(path, kept.to.sun_path))
-		return fd;
-	close(fd);
-	return -1;
+	return fd && kept.pid == getpid() && !fstat(fd, &st) &&
+	       st.st_dev == kept.st.st_dev && st.st_ino == kept.st.st_ino ? fd : -1;
 }
 
-static void kept_put(int fd, const char *path)
+/* @fd is at the beginning of the next exchange. */
+static void kept_put(int fd)
 {
-	if (fstat(fd, &kept.st) < 0 || !fd) {
+	if (!kept.on || fstat(fd, &kept.st)) {
 		close(fd);
 		return;
 	}
 	kept.fd = fd;
 	kept.pid = getpid();
-	strncpy(kept.to.sun_path, path, sizeof(kept.to.sun_path) - 1);
 }
 
 static void fill_req(struct xtjit_req *h, const struct client_call *c)
@@ -555,8 +543,7 @@ static void forget_reply(struct client_call *c, bool alloc)
 		*c->fd = -1;
 }
 
-/* @keep: kept_begin() was true. */
-static int call(struct client_call *c, bool keep)
+int client_call(struct client_call *c)
 {
 	const char *path = client_socket_path(), *helper = getenv(XTJIT_HELPER_ENV);
 	struct xtjit_req h;
@@ -573,7 +560,7 @@ static int call(struct client_call *c, bool keep)
 		struct xt_err why = {};
 
 		forget_reply(c, alloc);
-		fd = keep ? kept_get(path) : -1;
+		fd = kept_get();
 		if (fd < 0)
 			fd = end ? connect_until(path, helper, true, end, &why) :
 				   client_connect(path, helper, &why);
@@ -581,10 +568,10 @@ static int call(struct client_call *c, bool keep)
 			return unreached(c, path, fd, &why);
 		status = 0;
 		err = exchange(fd, &h, c, &status);
-		if (keep && !err)
-			kept_put(fd, path);
-		else
+		if (err)
 			close(fd);
+		else
+			kept_put(fd);
 		if (err != -EPIPE)
 			return status;
 		if (!end)
@@ -595,14 +582,4 @@ static int call(struct client_call *c, bool keep)
 		}
 		pause_ms(&pause);
 	}
-}
-
-int client_call(struct client_call *c)
-{
-	bool keep = kept_begin(c);
-	int ret = call(c, keep);
-
-	if (keep)
-		kept_end();
-	return ret;
 }

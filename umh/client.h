@@ -2,8 +2,7 @@
 /*
  * The asking side of the protocol (kernel/xtjit_msg.h): used by the shim, in
  * any process of a script, and by the command xtjit.  Thread-safe; raises no
- * signal; leaves no child behind, whatever happens, and one fd at most: the
- * connection, for the next socket option.
+ * signal; leaves no fd and no child behind, whatever happens, but for client_keep().
  */
 #ifndef XTJIT_CLIENT_H
 #define XTJIT_CLIENT_H
@@ -43,6 +42,12 @@ struct client_call {
  * is *fd, to close().
  */
 int client_call(struct client_call *c);
+
+/*
+ * For a process of one thread, which neither closes nor counts what is not its
+ * own: from now on one connection serves all its calls.
+ */
+void client_keep(void);
 
 /* Where the helper listens: XTJIT_SOCKET or the default. */
 const char *client_socket_path(void);

@@ -343,21 +343,13 @@ bool early_runs(const struct space *s, const struct xt_family *f)
 	return false;
 }
 
-static bool in_burst(struct early *e)
-{
-	__u64 before = e->changed;
-
-	e->changed = now_ns();
-	return e->changed - before < BURST_NS;
-}
-
 void early_build(struct space *s, const struct xt_family *f, const struct table *t,
 		 const struct gen *g, struct early_progs *p)
 {
 	*p = no_progs();
 	if (s->w->early == XTJIT_EARLY_OFF || s->w->foreign || (!s->early && !early_open(s)))
 		return;
-	p->later = in_burst(s->early);
+	p->later = now_ns() - s->early->changed < BURST_NS;
 	if (p->later)
 		return;
 	netdevs_update(s->early->nd);
@@ -380,6 +372,8 @@ void early_start(struct space *s, const struct xt_family *f, struct early_progs 
 {
 	if (!s->early)
 		return;
+	if (p->later || p->prog[EARLY_XDP] >= 0 || p->prog[EARLY_TC] >= 0)
+		s->early->changed = now_ns();
 	if (p->later) {
 		leave_due(s->early, family_index(f));
 		return;

@@ -57,7 +57,7 @@ struct early {
 	bool has[2][EARLY_FLAVORS];		/* families: a program that may drop */
 	bool stopped[2];			/* which is not in force just now */
 	bool due[2];				/* ... and to be built, later */
-	__u64 changed;				/* when a table was last, in ns */
+	__u64 changed;				/* when a program last was, or would have been, in ns */
 	__u64 due_since;
 	struct early_basis basis[2];		/* of what was built last */
 	char note[2][512];			/* why there is none */

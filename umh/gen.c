@@ -16,6 +16,7 @@
 #include "helper.h"
 #include "space.h"
 
+#define BLOB_NAME	"xtjit_blob"
 #define BLOB_MAGIC	0x746a7867	/* "xtjg" */
 #define BLOB_VERSION	2
 #define SHED_MIN	(512u << 10)	/* bytes that are worth a map in their place */
@@ -94,7 +95,7 @@ static void spare_blob(struct gen *g)
 	if (helper.backend->native)
 		pmem_close(&g->blob);
 	else
-		pmem_spare(&g->blob);
+		pmem_spare(&g->blob, BLOB_NAME);
 }
 
 void gen_shed(struct gen *g)
@@ -103,7 +104,7 @@ void gen_shed(struct gen *g)
 	struct gen_blob *b;
 	struct pmem m;
 
-	if (g->h.size < SHED_MIN || pmem_create(&m, "xtjit_blob", GEN_ENTRIES, &err))
+	if (g->h.size < SHED_MIN || pmem_create(&m, BLOB_NAME, GEN_ENTRIES, &err))
 		return;
 	b = m.p;
 	fill_head(g, b);
@@ -135,7 +136,8 @@ void gen_drop(struct gen *g)
 		return;
 	gen_strip(g);
 	if (g->dir[0]) {
-		state_unpin(g->dir, "base");
+		if (!state_unpin(g->dir, "base"))
+			gen_base_spare(g);
 		if (!state_unpin(g->dir, "blob"))
 			spare_blob(g);
 		state_unpin(g->dir, "counters");
@@ -317,7 +319,7 @@ enum gen_result gen_compile(struct gen *g, __u64 netns, struct xt_err *err)
 
 void *gen_make_blob(struct gen *g, __u32 size, struct xt_err *err)
 {
-	if (pmem_create_dirty(&g->blob, "xtjit_blob", GEN_ENTRIES + (size_t)size, err))
+	if (pmem_create_dirty(&g->blob, BLOB_NAME, GEN_ENTRIES + (size_t)size, err))
 		return NULL;
 	return g->blob.p + GEN_ENTRIES;
 }

@@ -110,6 +110,8 @@ struct gen *gen_reread(const struct gen *g, struct xt_err *err);
 /* For gen.c, gen_base.c and gen_edit.c. */
 int gen_base_make(struct gen *g, struct xt_err *err);
 int gen_base_open(struct gen *g);
+/* Of one that is pinned no more. */
+void gen_base_spare(struct gen *g);
 struct gen_origin {
 	unsigned int refs;
 	struct ir_table ir, grouped;

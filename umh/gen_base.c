@@ -12,6 +12,7 @@
 
 #include "gen.h"
 
+#define NAME	"xtjit_base"
 #define IDS	16
 #define LARGE	4096	/* rules; so many have two sums still */
 
@@ -52,11 +53,18 @@ static struct xt_counters *sum(const struct gen *g, struct base *b, __u64 copy)
 int gen_base_make(struct gen *g, struct xt_err *err)
 {
 	int nsums = g->ncounters <= LARGE ? 2 : 0;
-	int ret = pmem_create(&g->base, "xtjit_base", base_size(g, nsums), err);
+	int ret = pmem_create_dirty(&g->base, NAME, base_size(g, nsums), err);
 
-	if (!ret)
-		base(g)->nsums = nsums;
-	return ret;
+	if (ret)
+		return ret;
+	memset(g->base.p, 0, base_size(g, nsums));
+	base(g)->nsums = nsums;
+	return 0;
+}
+
+void gen_base_spare(struct gen *g)
+{
+	pmem_spare(&g->base, NAME);
 }
 
 int gen_base_open(struct gen *g)
@@ -109,10 +117,11 @@ static int renew(struct gen *g, __u64 id, const struct xt_counters *add)
 {
 	struct xt_err err = {};
 	struct pmem m;
-	int ret = pmem_create(&m, "xtjit_base", base_size(g, 1), &err);
+	int ret = pmem_create_dirty(&m, NAME, base_size(g, 1), &err);
 
 	if (ret)
 		return ret;
+	memset(m.p, 0, sizeof(struct base));
 	((struct base *)m.p)->nsums = 1;
 	add_to(g, m.p, 0, base(g), id, add);
 	ret = state_replace(m.fd, g->dir, "base");
@@ -120,7 +129,7 @@ static int renew(struct gen *g, __u64 id, const struct xt_counters *add)
 		pmem_close(&m);
 		return ret;
 	}
-	pmem_close(&g->base);
+	gen_base_spare(g);
 	g->base = m;
 	return 0;
 }

@@ -81,6 +81,7 @@ static void do_request(const struct xtjit_dev_req *r)
 {
 	struct call c = {
 		.req = r->req, .netns = r->netns, .device = true, .out_fd = -1,
+		.last = -1,
 		.foreign = !(r->flags & XTJIT_REQ_INITIAL), .owner = r->flags & XTJIT_REQ_OWNER,
 	};
 	int ret = check(&c);

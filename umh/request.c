@@ -55,19 +55,28 @@ void *call_reply(struct call *c, size_t len)
 	return out ? memset(out, 0, len) : NULL;
 }
 
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+/* But for its namespace. */
 static void call_end(struct call *call)
 {
-	if (call->netns >= 0)
-		close(call->netns);
-	if (call->out_fd >= 0)
-		close(call->out_fd);
+	close_fd(call->last);
+	close_fd(call->out_fd);
 	free(call->payload);
 	free(call->out);
 }
 
-static void call_begin(struct conn *c, int peer)
+/* @last: namespace of the request before, or -1. */
+static void call_begin(struct conn *c, int peer, int last, __u64 last_cookie)
 {
-	c->call = (struct call){ .netns = -1, .out_fd = -1, .peer = peer };
+	c->call = (struct call){
+		.netns = -1, .out_fd = -1, .peer = peer,
+		.last = last, .last_cookie = last_cookie,
+	};
 	c->since = now_ns();
 	c->got = c->sent = 0;
 }
@@ -82,6 +91,7 @@ static void conn_close(struct conn *c)
 	nconns--;
 	loop_del(&c->watch);
 	close(c->watch.fd);
+	close_fd(c->call.netns);
 	call_end(&c->call);
 	free(c);
 }
@@ -96,7 +106,7 @@ static void conn_next(struct conn *c)
 		return;
 	}
 	call_end(&c->call);
-	call_begin(c, c->call.peer);
+	call_begin(c, c->call.peer, c->call.netns, c->call.cookie);
 	c->replying = false;
 }
 
@@ -373,7 +383,7 @@ static void listener_event(struct watch *w, __u32 events)
 		return;
 	}
 	c->watch = (struct watch){ .fd = fd, .fn = conn_event };
-	call_begin(c, peer);
+	call_begin(c, peer, -1, 0);
 	c->next = conns;
 	conns = c;
 	nconns++;

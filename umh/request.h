@@ -18,6 +18,8 @@ struct call {
 	int netns;		/* fd */
 	int peer;		/* process id of who asks; 0: not to be seen from here */
 	__u64 cookie;		/* the namespace's */
+	int last;		/* fd of the connection's request before, or -1 */
+	__u64 last_cookie;
 	bool device;		/* it came from the module, which knows its id */
 	bool foreign;		/* the namespace belongs to another user namespace than the first */
 	bool owner;		/* with device: who asks is of that user namespace */

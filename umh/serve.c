@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "early.h"
 #include "ext.h"
@@ -426,6 +427,32 @@ static int check_peer(struct call *c)
 	return ret ? 0 : -EPERM;
 }
 
+/* What is open keeps its inode. */
+static bool same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return a >= 0 && !fstat(a, &x) && !fstat(b, &y) && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
+}
+
+/* c->cookie, and into the namespace. */
+static int enter(struct call *c)
+{
+	int ret = netns_enter(c->netns);
+
+	if (ret)
+		return ret;
+	if (c->last_cookie && same_file(c->last, c->netns)) {
+		c->cookie = c->last_cookie;
+		return 0;
+	}
+	ret = netns_cookie(&c->cookie);
+	if (ret)
+		netns_leave();
+	return ret;
+}
+
 int serve(struct call *c)
 {
 	const struct xt_family *f = xt_family_by_proto(c->req.family);
@@ -434,12 +461,7 @@ int serve(struct call *c)
 	helper.requests++;
 	if (c->req.family && !f)
 		return -EINVAL;
-	ret = netns_enter(c->netns);
-	if (!ret) {
-		ret = netns_cookie(&c->cookie);
-		if (ret)
-			netns_leave();
-	}
+	ret = enter(c);
 	if (ret)
 		return xt_fail(&c->err, ret, "network namespace: %s", strerror(-ret));
 	ret = check_peer(c) ?: dispatch(c, f);

@@ -260,13 +260,14 @@ int pmem_create(struct pmem *m, const char *name, size_t len, struct xt_err *err
  * To make a large map, and its pages known to the process, takes longer than to
  * write to one.
  */
-#define SPARES		4
-#define SPARE_MIN	(64u << 10)
+#define SPARES		8
+#define SPARE_MIN	(16u << 10)
 #define SPARE_MAX	(4u << 20)	/* else they take too much */
 #define SPARE_TICKS	2
 
 static struct spare {
 	struct pmem m;
+	const char *name;
 	int ticks;		/* that are left; 0: there is none */
 } spares[SPARES];
 
@@ -282,7 +283,7 @@ int pmem_create_dirty(struct pmem *m, const char *name, size_t len, struct xt_er
 	size_t all = (len + PAGE - 1) / PAGE * PAGE;
 
 	for (struct spare *s = spares; s < spares + SPARES; s++) {
-		if (!s->ticks || s->m.len != all)
+		if (!s->ticks || s->m.len != all || strcmp(s->name, name))
 			continue;
 		*m = s->m;
 		s->ticks = 0;
@@ -292,7 +293,7 @@ int pmem_create_dirty(struct pmem *m, const char *name, size_t len, struct xt_er
 	return pmem_create(m, name, len, err);
 }
 
-void pmem_spare(struct pmem *m)
+void pmem_spare(struct pmem *m, const char *name)
 {
 	struct spare *to = spares;
 
@@ -304,7 +305,7 @@ void pmem_spare(struct pmem *m)
 		if (s->ticks < to->ticks)
 			to = s;
 	spare_end(to);
-	*to = (struct spare){ *m, SPARE_TICKS };
+	*to = (struct spare){ *m, name, SPARE_TICKS };
 	*m = (struct pmem)PMEM_NONE;
 }
 

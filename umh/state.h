@@ -83,8 +83,11 @@ int pmem_create(struct pmem *m, const char *name, size_t len, struct xt_err *err
  * written to.  Taken from what pmem_spare() was given, where there is such a one.
  */
 int pmem_create_dirty(struct pmem *m, const char *name, size_t len, struct xt_err *err);
-/* Closes @m, which nobody but us has any more, or keeps it for a second or two. */
-void pmem_spare(struct pmem *m);
+/*
+ * Closes @m, which nobody but us has any more, or keeps it for a second or two;
+ * @name, a literal, is that with which it was created.
+ */
+void pmem_spare(struct pmem *m, const char *name);
 /* Once a second. */
 void pmem_tick(void);
 /* Maps what DIR/NAME pins, of at least @min bytes; for reading only if it is frozen. */

@@ -8,6 +8,7 @@ import os
 import resource
 import statistics
 import struct
+import time
 
 import bpfsys
 import leak
@@ -19,6 +20,8 @@ from peers import Left
 OTHER = 1 << 20		# from there on rules are others than those that are there
 MAP_BY_ID, PROG_BY_ID = 14, 13
 BLOB = 'blob'
+IN_A_ROW = 10
+SETTLE = 0.03		# seconds: then the early stage has followed
 
 
 def next_ids(kind):
@@ -75,8 +78,8 @@ class Side:
         r = resource.getrusage(resource.RUSAGE_CHILDREN)
         return r.ru_utime + r.ru_stime + helper_time(self.peer.impl)
 
-    def measure(self, what, timed, *args):
-        """@timed(*@args) gives the seconds that a command takes."""
+    def measure(self, what, timed, *args, n=1):
+        """@timed(*@args) gives the seconds that @n commands take."""
         if self.left:
             return
         self.peer.impl.idle(self.receiver.ns)	# what another has left it to do
@@ -86,10 +89,17 @@ class Side:
         except Left as e:
             self.left = str(e)
             return
-        self.times.setdefault(what, []).append((seconds, self.cpu() - start))
+        time.sleep(SETTLE)
+        self.times.setdefault(what, []).append((seconds / n, (self.cpu() - start) / n))
+
+    def timed(self, cmd, text=''):
+        return peers.timed(self.receiver.ns, cmd, text, self.limit, self.env)
 
     def command(self, what, *cmd, text=''):
-        self.measure(what, peers.timed, self.receiver.ns, cmd, text, self.limit, self.env)
+        self.measure(what, self.timed, cmd, text)
+
+    def commands(self, what, cmds):
+        self.measure(what, lambda: sum(map(self.timed, cmds)), n=len(cmds))
 
     def restore(self, text):
         """Once more, unless it takes too long for that."""
@@ -146,6 +156,11 @@ def rules(sides, shape, rounds):
         for what, args in rule_changes(shape, k).items():
             for s in sides:
                 s.command(what, 'iptables-legacy', *args)
+        for op in '-A', '-D':
+            cmds = [('iptables-legacy', *rule_changes(shape, k * IN_A_ROW + i)[op])
+                    for i in range(IN_A_ROW)]
+            for s in sides:
+                s.commands(f'{op}, {IN_A_ROW} in a row', cmds)
 
 
 def services(sides, shape, rounds):

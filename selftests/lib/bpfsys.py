@@ -44,6 +44,22 @@ def map_create(kind, key, value, entries, flags=0):
     return bpf(MAP_CREATE, struct.pack('<IIIII', kind, key, value, entries, flags).ljust(72, b'\0'))
 
 
+def lookup(fd, key, size):
+    """The @size bytes that a map has for @key; KeyError if it has none."""
+    k, v = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(size)
+    try:
+        bpf(1, struct.pack('=IxxxxQQQ', fd, ctypes.addressof(k), ctypes.addressof(v), 0))
+    except FileNotFoundError:
+        raise KeyError(key) from None
+    return v.raw
+
+
+def pinned(path):
+    """An fd of what is pinned at @path."""
+    buf = ctypes.create_string_buffer(path.encode())
+    return bpf(7, struct.pack('=QII', ctypes.addressof(buf), 0, 0))
+
+
 def map_value(reg, fd, off):
     """Two instructions: @reg = the address of byte @off of an array's only value."""
     return insn(0x18, reg, 2, imm=fd) + insn(0, imm=off)

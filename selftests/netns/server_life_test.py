@@ -6,10 +6,14 @@ What the helper keeps: it goes with its namespace, does not grow, and follows de
 """
 import os
 import re
+import signal
+import struct
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
+import bpfsys
+import proto
 from world import check, counting_rules, main, run, test
 
 
@@ -97,6 +101,41 @@ def early_devices(w):
     check("early vb: " in w.status(), w.status())
     w.ipt("-F")
     check("early vb: " not in w.status(), "nothing to drop: " + w.status())
+
+
+@test
+def early_after_a_burst(w):
+    """of rulesets that follow each other fast the early stage has the last, a little later"""
+    w.plain("ip", "link", "add", "va", "type", "veth", "peer", "name", "vb")
+    w.ipt("-A", "INPUT", "-s", "10.0.0.1", "-j", "DROP")
+    w.status()
+    array = bpfsys.pinned("%s/%s/early-xdp" % (w.root(), w.pins()[0]))
+
+    def program():
+        return struct.unpack("I", bpfsys.lookup(array, b"\0\0\0\0", 4))[0]
+
+    def burst():
+        """The programs that were in force, in turn."""
+        arg, seen = w.replace_arg(), [program()]
+        for _ in range(40):
+            check(w.call(proto.SET, arg, proto.SET_REPLACE)[0] == 0, "REPLACE")
+            seen.append(program())
+        return seen
+    seen = burst()
+    check(len(set(seen)) < 12, "built for each: %s" % seen)
+    end = time.monotonic() + 2
+    while program() in seen and time.monotonic() < end:
+        time.sleep(0.02)
+    check(program() not in seen, "not built when it is quiet")
+    seen = burst()
+    check("early ip: drops" in w.status() and program() not in seen, "status does not wait for it")
+    for sig in signal.SIGTERM, signal.SIGKILL:
+        seen = burst()
+        w.kill(sig)
+        check(sig == signal.SIGKILL or program() not in seen, "it is left off for good")
+        w.start()
+        check("early ip: drops" in w.status() and program() not in seen, "not by the next helper")
+    os.close(array)
 
 
 sys.exit(main())

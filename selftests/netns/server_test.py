@@ -6,7 +6,6 @@ The commands of iptables through the shim and the helper, and the bare protocol:
 makes no sense, what is asked twice.
 """
 import array
-import ctypes
 import glob
 import mmap
 import os
@@ -191,6 +190,12 @@ def done_once(w):
     check(w.save() == saved, "a failed request changed something")
 
 
+def restore(w, n):
+    rules = "".join("-A INPUT -s 10.1.%d.%d/32 -j DROP\n" % (i >> 8, i & 255) for i in range(n))
+    w.ipt(cmd="iptables-legacy-restore",
+          stdin="*filter\n:INPUT ACCEPT [0:0]\n%sCOMMIT\n" % rules)
+
+
 def requests(w):
     return int(re.search(r"requests (\d+)", w.status()).group(1))
 
@@ -198,28 +203,56 @@ def requests(w):
 def pinned_blob(w):
     """An fd of the entries of the ruleset in force."""
     gens = glob.glob(w.root() + "/*/ip-filter/gen-*/blob")
-    path = max(gens, key=lambda p: int(p.split("/")[-2][4:])).encode()
-    buf = ctypes.create_string_buffer(path)
-    return bpfsys.bpf(7, struct.pack("=QII", ctypes.addressof(buf), 0, 0))	# BPF_OBJ_GET
+    return bpfsys.pinned(max(gens, key=lambda p: int(p.split("/")[-2][4:])))
+
+
+def blob_map(w):
+    fd = pinned_blob(w)
+    try:
+        with open("/proc/self/fdinfo/%d" % fd) as f:
+            return re.search(r"map_id:\s*(\d+)", f.read()).group(1)
+    finally:
+        os.close(fd)
+
+
+@test
+def memory_is_used_again(w):
+    """memory that kept an earlier ruleset keeps a later one, and nothing of the earlier"""
+    for n in (1000, 5000):		# the one is kept until it is dropped, the other shed
+        restore(w, n)
+        want, maps = w.ipt("-S").stdout, []
+        for i in range(6):
+            # as long as the others, or a page longer
+            new = ["-A", "INPUT", "-s", "10.2.0.%d/32" % i] + \
+                ["-m", "comment", "--comment", "x" * 250] * (i == 3) + ["-j", "DROP"]
+            w.ipt(*new)
+            want += " ".join(new) + "\n"
+            maps.append(blob_map(w))
+            check(w.ipt("-S").stdout == want, "%d: other rules" % i)
+        check(len(set(maps)) < len(maps), "%d rules: always another map" % n)
+        w.kill()
+        w.start()
+        check(w.ipt("-S").stdout == want, "other rules by another helper")
+        w.ipt("-D", "INPUT", "-s", "10.2.0.5", "-j", "DROP")
+        check(w.ipt("-S").stdout == want.replace(" ".join(new) + "\n", ""), "it does not go on")
 
 
 @test
 def large_tables_are_read_in_place(w):
     """entries of a large table are read where the helper has them, and not written there"""
-    rules = "".join("-A INPUT -s 10.1.%d.%d/32 -j DROP\n" % (i >> 8, i & 255) for i in range(1000))
-    w.ipt(cmd="iptables-legacy-restore",
-          stdin="*filter\n:INPUT ACCEPT [0:0]\n%sCOMMIT\n" % rules)
+    n = 30000			# 4 MB and more
+    restore(w, n)
     for i in range(3):
         w.ipt("-A", "INPUT", "-s", "10.2.0.%d" % i, "-j", "DROP")
         before = requests(w)
         saved = w.ipt("-S").stdout
         check(requests(w) - before == 3, "more than GET_INFO, the entries, and status")
-        check(saved.count("-A INPUT") == 1001 + i and "10.2.0.%d" % i in saved, "not all rules")
+        check(saved.count("-A INPUT") == n + 1 + i and "10.2.0.%d" % i in saved, "not all rules")
     w.kill()
     w.start()
     check(w.ipt("-S").stdout == saved, "other rules by another helper")
     w.ipt("-D", "INPUT", "-s", "10.2.0.2", "-j", "DROP")
-    check(w.ipt("-S").stdout.count("-A INPUT") == 1002, "the other helper does not go on")
+    check(w.ipt("-S").stdout.count("-A INPUT") == n + 2, "the other helper does not go on")
     fd = pinned_blob(w)
     try:
         mmap.mmap(fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ).close()

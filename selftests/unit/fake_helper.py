@@ -8,6 +8,7 @@ Told what to do by files beside the socket:
   PATH.refuse_op  "ERRNO": so are STATUS, ADOPT, RELEASE, DUMP
   PATH.note     a note for every successful request
   PATH.die      before, after, half: killed at that point of the next request
+  PATH.once     a connection ends with the first reply
 and leaves there: PATH.log (a line a request), PATH.pid, PATH.reply.ID."""
 import array
 import ctypes
@@ -120,13 +121,14 @@ def serve(conn, path, parent):
     req, netns, payload = read_request(conn)
     op, rid = req[2], req[3]
     with open(path + '.log', 'a') as f:
-        print('op=%d id=%x opt=%d family=%d early=%d fallback=%d len=%d netns=%d' % (
+        print('op=%d id=%x opt=%d family=%d early=%d fallback=%d len=%d netns=%d conn=%d' % (
             op, rid, req[4], req[5], req[6], req[7], len(payload),
-            os.fstat(netns).st_ino), file=f)
+            os.fstat(netns).st_ino, os.getpid()), file=f)
     fate = take(path + '.die')
     if fate == 'before':
         die(parent)
     libc.setns(netns, 0x40000000)
+    os.close(netns)
     done = f'{path}.reply.{rid:x}'
     if not os.path.exists(done):
         status, data, note = answer(path, req, payload)
@@ -169,7 +171,10 @@ def daemon(path):
         conn, _ = sock.accept()
         if not os.fork():
             sock.close()
-            serve(conn, path, os.getppid())
+            parent = os.getppid()
+            serve(conn, path, parent)
+            while not os.path.exists(path + '.once'):
+                serve(conn, path, parent)
             os._exit(0)
         conn.close()
 

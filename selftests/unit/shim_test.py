@@ -295,6 +295,25 @@ def notes(t, w):
     w.drop('note')
 
 
+def connections(t, w):
+    def run(script):
+        w.sh(w.dut, 'iptables-legacy -F')
+        w.drop('log')
+        r = w.sh(w.dut, script)
+        log = w.lines('log')
+        return r, len(log), len({x.split('conn=')[1] for x in log})
+    r, asked, conns = run('iptables-legacy -A INPUT -j DROP')
+    t.eq((r.returncode, r.stderr, asked, conns), (0, '', 4, 1), 'iptables: one connection')
+    w.put('once', '')
+    r, _, conns = run('iptables-legacy -A INPUT -j DROP; iptables-legacy -S INPUT')
+    t.eq((r.returncode, r.stdout, r.stderr), (0, '-P INPUT ACCEPT\n-A INPUT -j DROP\n', ''),
+         'the helper ends each connection')
+    t.eq(conns, 6, 'the helper ends each connection: as many as requests')
+    w.drop('once')
+    r, asked, conns = run(f'python3 {PROBE} fds')
+    t.eq((r.stderr, conns), ('', asked), 'others: a connection for each request')
+
+
 def breaks(t, w):
     for fate in ('before', 'after', 'half'):
         w.sh(w.dut, 'iptables-legacy -F')
@@ -481,8 +500,9 @@ def main():
     try:
         for ip, net in ('iptables', '10.1.0.0/16'), ('ip6tables', 'fc00:1::/32'):
             t.guard(ip, iptables, t, w, ip, net)
-        for part in (proc_files, probes, environment, run_command, ask_commands, notes, breaks,
-                     several_at_once, the_helper_itself, no_ip_tables, unreachable, check):
+        for part in (proc_files, probes, environment, run_command, ask_commands, notes,
+                     connections, breaks, several_at_once, the_helper_itself, no_ip_tables,
+                     unreachable, check):
             t.guard(part.__name__, part, t, w)
     finally:
         w.close()

@@ -255,6 +255,7 @@ def early_drops(t, p, name, want):
         with p.ns, open('/proc/thread-self/net/snmp') as f:
             rows = [line.split() for line in f if line.startswith('Ip:')]
         return int(rows[1][rows[0].index('InReceives')])
+    sh(XTJIT, 'status', ns=p.ns)		# which is not told before the early stage has followed
     before = received()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, p.peer.encode())
