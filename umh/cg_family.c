@@ -211,17 +211,49 @@ static void from_array(struct lookup *l, const struct cl_family *f, __u32 none)
 	ld(e, U32, R3, R0, 0);
 }
 
-static enum told family_told(const struct lookup *l, const struct cl_family *f)
+static int family_told(const struct lookup *l, const struct cl_family *f)
 {
-	enum told worst = TOLD;
+	int how = TOLD;
+
+	for (int i = 0; i < f->nconds; i++)
+		how |= cg_told(l, &l->gr->conds[f->conds[i]]);
+	return how;
+}
+
+/* Whether all conditions of the family that are told of NEW packets hold of one. */
+static bool holds_new(const struct lookup *l, const struct cl_family *f)
+{
+	bool yes = true;
 
 	for (int i = 0; i < f->nconds; i++) {
-		enum told one = cg_told(l->g, &l->gr->conds[f->conds[i]]);
+		const struct cl_cond *c = &l->gr->conds[f->conds[i]];
 
-		if (one > worst)
-			worst = one;
+		if (cg_told(l, c) == TOLD_IF_NEW)
+			yes &= cg_early_holds_new(&c->p);
 	}
-	return worst;
+	return yes;
+}
+
+/* r3: a value, with r4, of the family; to @none if it is not for a NEW packet; up for one that is not NEW. */
+static void if_new(struct lookup *l, const struct cl_family *f, __u32 none)
+{
+	struct emit *e = &l->g->e;
+	__u32 unsure = new_label(e), sure = new_label(e);
+
+	st(e, U64, R10, -16, R3);
+	if (l->by_slot)
+		st(e, U64, R10, -24, R4);
+	cg_early_new(l->g, unsure);
+	if (!holds_new(l, f))
+		ja(e, none);
+	ld(e, U64, R3, R10, -16);
+	ja(e, sure);
+	place(e, unsure);
+	ld(e, U64, R3, R10, -16);
+	alui32(e, BPF_AND, R3, ~0xff);		/* CL_HOTDROP: up */
+	place(e, sure);
+	if (l->by_slot)
+		ld(e, U64, R4, R10, -24);
 }
 
 /* The counter of slot r4 of @tab, or of value r3's rule, is the one to count by; spoils r4. */
@@ -243,18 +275,20 @@ static void better(struct lookup *l, const struct cl_family *f, const struct cl_
 		   __u32 none)
 {
 	struct emit *e = &l->g->e;
-	enum told how = family_told(l, f);
+	int how = family_told(l, f);
 	__u32 here = new_label(e);
 
 	ld(e, U32, R5, R6, l->best);
 	jmp32(e, BPF_JGE, R3, R5, none);
+	if (how & TOLD_IF_NEW)
+		if_new(l, f, none);
 	if (l->by_slot)
 		count_by(l, tab);
-	if (how == NOT_FORWARDED) {
+	if (how & NOT_FORWARDED && !(how & NOT_TOLD)) {
 		ld_slot(l->g, R5, SLOT_HOOK);
 		jmpi(e, BPF_JNE, R5, NF_INET_FORWARD, here);
 	}
-	if (how >= NOT_FORWARDED)
+	if (how & (NOT_FORWARDED | NOT_TOLD))
 		alui32(e, BPF_AND, R3, ~0xff);		/* CL_HOTDROP: up */
 	place(e, here);
 	st(e, U32, R6, l->best, R3);
