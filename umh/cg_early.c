@@ -347,39 +347,50 @@ void cg_early_path(struct cg *g)
 	}
 }
 
+/*
+ * Adds the matches that are of table @t to its counters, in r9.  Not a loop: there are few,
+ * and each turn of one would cost more than what is done in it.
+ */
+static void commit_table(struct cg *g, int t, __u32 end)
+{
+	struct emit *e = &g->e;
+	const struct table_maps *m = g->tabs[t].maps;
+
+	for (int i = 0; i < CG_MATCHES; i++) {
+		__u32 not = new_label(e);
+
+		jmpi(e, BPF_JLE, R7, i, end);
+		ld(e, U32, R0, R6, g->slot[SLOT_MATCHES] + 4 * i);
+		if (t)
+			alui(e, BPF_XOR, R0, t << 24);
+		jmpi(e, BPF_JGE, R0, m->ncounters + m->nslots, not);
+		alui(e, BPF_LSH, R0, 4);
+		alu(e, BPF_ADD, R0, R9);
+		movi(e, R1, 1);
+		add(g, 0, R1);
+		add(g, 8, R8);
+		place(e, not);
+	}
+}
+
 /* What the rules before the last one have counted. */
 static void lib_commit(struct cg *g)
 {
 	struct emit *e = &g->e;
-	__u32 top = new_label(e), end = new_label(e);
 
 	lib_begin(g);
 	ld_slot(g, R8, SLOT_PKTLEN);
-	loop_begin(g, -16, CG_MATCHES);
-	place(e, top);
-	loop_next(g, -16, end);
-	ld(e, U32, R2, R6, g->slot[SLOT_NMATCH]);
-	jmp(e, BPF_JGE, R1, R2, end);
-	jmpi(e, BPF_JGE, R1, CG_MATCHES, end);
-	alui(e, BPF_LSH, R1, 2);
-	alu(e, BPF_ADD, R1, R6);
-	ld(e, U32, R3, R1, g->slot[SLOT_MATCHES]);
-	mov(e, R1, R3);
-	alui(e, BPF_RSH, R1, 24);
-	alui(e, BPF_AND, R3, 0xffffff);
+	ld(e, U32, R7, R6, g->slot[SLOT_NMATCH]);
 	for (int t = 0; t < g->ntabs; t++) {
-		__u32 not = new_label(e);
+		__u32 end = new_label(e);
 
 		if (!g->tabs[t].maps)
 			continue;
-		jmpi(e, BPF_JNE, R1, t, not);
-		add_counter(g, g->tabs[t].maps);
-		ja(e, top);
-		place(e, not);
+		cg_counters(g, g->tabs[t].maps, -8, end);
+		mov(e, R9, R0);
+		commit_table(g, t, end);
+		place(e, end);
 	}
-	ja(e, top);
-	place(e, end);
-	loop_end(g, -16);
 	lib_ret(g, 0);
 }
 
