@@ -61,7 +61,7 @@ enum cg_slot {
 	SLOT_NMATCH,
 	SLOT_MATCHES,		/* CG_MATCHES * 4 bytes */
 	SLOT_COUNTER,		/* early: of the rule that drops */
-	SLOT_CTDONE,		/* early, 4 bytes each: conntrack was asked, and has no entry; enum new_told */
+	SLOT_CTDONE,		/* early, 4 bytes each: conntrack has no entry; enum new_told */
 	SLOT_ICMPERR,
 	SLOT_BEST,		/* of a group, until its dispatch */
 	SLOT_LIST,		/* in a lookup: what is left of a long list, from and to, 4 bytes each */
@@ -361,7 +361,7 @@ void cg_early_record(struct cg *g, int table, __u32 counter);
 void cg_early_drop_r3(struct cg *g, int table);
 void cg_early_record_r3(struct cg *g, int table);
 void cg_early_ifindex(struct cg *g, int dst, int ctx);
-/* Goes to @unsure unless the packet is NEW; to be asked where cg_early_tells_new(); spoils r0 to r5. */
+/* Goes to @unsure unless the packet is NEW: where cg_early_tells_new(); spoils r0 to r5. */
 void cg_early_new(struct cg *g, __u32 unsure);
 /* In library functions. */
 void cg_proto(struct cg *g, int dst);

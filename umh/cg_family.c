@@ -234,7 +234,10 @@ static bool holds_new(const struct lookup *l, const struct cl_family *f)
 	return yes;
 }
 
-/* r3: a value, with r4, of the family; to @none if it is not for a NEW packet; up for one that is not NEW. */
+/*
+ * r3, r4: a value of the family, and its slot; to @none if it is not for a NEW packet.  Of one
+ * that may be INVALID it cannot be told.
+ */
 static void if_new(struct lookup *l, const struct cl_family *f, __u32 none)
 {
 	struct emit *e = &l->g->e;

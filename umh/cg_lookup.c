@@ -45,7 +45,8 @@ __u32 cg_lookup_cost(const struct ir_group *g)
 
 	for (__u32 i = 0; i < g->nfamilies; i++)
 		n += g->families[i].nconds * 4 + 4 +
-		     g->families[i].ntables * (9 + g->families[i].nwords + list_cost(&g->families[i]));
+		     g->families[i].ntables *
+			     (9 + g->families[i].nwords + list_cost(&g->families[i]));
 	return n;
 }
 
