@@ -347,30 +347,33 @@ void cg_early_path(struct cg *g)
 	}
 }
 
-/*
- * Adds the matches that are of table @t to its counters, in r9.  Not a loop: there are few,
- * and each turn of one would cost more than what is done in it.
- */
-static void commit_table(struct cg *g, int t, __u32 end)
+/* Adds the matches that are of table @t to its counters, in r9. */
+static void commit_table(struct cg *g, int t)
 {
-	struct emit *e = &g->e;
 	const struct table_maps *m = g->tabs[t].maps;
+	struct emit *e = &g->e;
+	__u32 top = new_label(e), end = new_label(e);
 
-	for (int i = 0; i < CG_MATCHES; i++) {
-		__u32 not = new_label(e);
-
-		jmpi(e, BPF_JLE, R7, i, end);
-		ld(e, U32, R0, R6, g->slot[SLOT_MATCHES] + 4 * i);
-		if (t)
-			alui(e, BPF_XOR, R0, t << 24);
-		jmpi(e, BPF_JGE, R0, m->ncounters + m->nslots, not);
-		alui(e, BPF_LSH, R0, 4);
-		alu(e, BPF_ADD, R0, R9);
-		movi(e, R1, 1);
-		add(g, 0, R1);
-		add(g, 8, R8);
-		place(e, not);
-	}
+	loop_begin(g, -16, CG_MATCHES);
+	place(e, top);
+	loop_next(g, -16, end);
+	ld(e, U32, R2, R6, g->slot[SLOT_NMATCH]);
+	jmp(e, BPF_JGE, R1, R2, end);
+	jmpi(e, BPF_JGE, R1, CG_MATCHES, end);
+	alui(e, BPF_LSH, R1, 2);
+	alu(e, BPF_ADD, R1, R6);
+	ld(e, U32, R0, R1, g->slot[SLOT_MATCHES]);
+	if (t)
+		alui(e, BPF_XOR, R0, t << 24);
+	jmpi(e, BPF_JGE, R0, m->ncounters + m->nslots, top);
+	alui(e, BPF_LSH, R0, 4);
+	alu(e, BPF_ADD, R0, R9);
+	movi(e, R1, 1);
+	add(g, 0, R1);
+	add(g, 8, R8);
+	ja(e, top);
+	place(e, end);
+	loop_end(g, -16);
 }
 
 /* What the rules before the last one have counted. */
@@ -380,16 +383,15 @@ static void lib_commit(struct cg *g)
 
 	lib_begin(g);
 	ld_slot(g, R8, SLOT_PKTLEN);
-	ld(e, U32, R7, R6, g->slot[SLOT_NMATCH]);
 	for (int t = 0; t < g->ntabs; t++) {
-		__u32 end = new_label(e);
+		__u32 none = new_label(e);
 
 		if (!g->tabs[t].maps)
 			continue;
-		cg_counters(g, g->tabs[t].maps, -8, end);
+		cg_counters(g, g->tabs[t].maps, -8, none);
 		mov(e, R9, R0);
-		commit_table(g, t, end);
-		place(e, end);
+		commit_table(g, t);
+		place(e, none);
 	}
 	lib_ret(g, 0);
 }

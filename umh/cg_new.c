@@ -9,7 +9,7 @@
 
 #define ETH_HLEN	14
 #define LONGEST		2047	/* bytes that are summed up */
-#define FEW		64	/* ... without a helper */
+#define FEW		32	/* ... without a helper */
 #define HELPER_MAX	512	/* ... by one call of bpf_csum_diff() */
 
 /* What may come with a SYN is not looked at: ECE, CWR, PSH. */
@@ -24,14 +24,27 @@ static void linear(struct cg *g, int ptr, int n, __u32 unsure)
 	jmp(&g->e, BPF_JGT, R3, R9, unsure);
 }
 
-/* r1 = the length from the transport header on, which is at @at. */
-static void headers(struct cg *g, int at, __u32 sum, __u32 unsure, __u32 sure)
+/*
+ * r1, r2: the length from the transport header on, which is at @at, and the protocol.
+ * UDP comes first: what the verifier has seen to be fine with less of the frame, it need
+ * not follow again with more.
+ */
+static void headers(struct cg *g, int at, __u32 sure, __u32 unsure)
 {
 	struct emit *e = &g->e;
-	__u32 udp = new_label(e);
+	__u32 tcp = new_label(e), fine = new_label(e);
 
-	jmpi(e, BPF_JEQ, R2, 17, udp);
-	jmpi(e, BPF_JNE, R2, 6, unsure);
+	linear(g, R8, at + 8, unsure);
+	jmpi(e, BPF_JEQ, R2, 6, tcp);
+	jmpi(e, BPF_JNE, R2, 17, unsure);
+	ld(e, U16, R3, R8, at + 4);
+	bswap(e, R3, 16);
+	jmp(e, BPF_JNE, R3, R1, unsure);
+	jmpi(e, BPF_JLT, R1, 8, unsure);
+	ld(e, U16, R3, R8, at + 6);
+	jmpi(e, BPF_JEQ, R3, 0, sure);
+	ja(e, fine);
+	place(e, tcp);
 	linear(g, R8, at + 20, unsure);
 	ld(e, U8, R3, R8, at + 13);
 	alui(e, BPF_AND, R3, FLAGS_MASK);
@@ -41,16 +54,7 @@ static void headers(struct cg *g, int at, __u32 sum, __u32 unsure, __u32 sure)
 	jmpi(e, BPF_JLT, R3, 5, unsure);
 	alui(e, BPF_LSH, R3, 2);
 	jmp(e, BPF_JGT, R3, R1, unsure);
-	ja(e, sum);
-	place(e, udp);
-	linear(g, R8, at + 8, unsure);
-	ld(e, U16, R3, R8, at + 4);
-	bswap(e, R3, 16);
-	jmp(e, BPF_JNE, R3, R1, unsure);
-	jmpi(e, BPF_JLT, R1, 8, unsure);
-	ld(e, U16, R3, R8, at + 6);
-	jmpi(e, BPF_JEQ, R3, 0, sure);
-	place(e, sum);
+	place(e, fine);
 }
 
 /* Length and protocol as in r1, r2, and the addresses. */
@@ -133,15 +137,14 @@ static void add_bit(struct cg *g, int at, int n, __u32 unsure)
 void cg_lib_new(struct cg *g)
 {
 	struct emit *e = &g->e;
-	__u32 sum = new_label(e), unsure = new_label(e), sure = new_label(e);
-	__u32 few = new_label(e);
+	__u32 unsure = new_label(e), sure = new_label(e), few = new_label(e);
 	int at = ETH_HLEN + (cg_v6(g) ? 40 : 20);
 
 	lib_begin(g);
 	cg_early_frame(g, R8, R9, R7);
 	ld_slot(g, R1, SLOT_L4LEN);
 	cg_proto(g, R2);
-	headers(g, at, sum, unsure, sure);
+	headers(g, at, sure, unsure);
 	jmpi(e, BPF_JGT, R1, LONGEST, unsure);
 	pseudo_header(g);
 	jmpi(e, BPF_JLT, R1, 2 * FEW, few);
