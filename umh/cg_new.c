@@ -9,17 +9,18 @@
 
 #define ETH_HLEN	14
 #define LONGEST		2047	/* bytes that are summed up */
-#define FEW		32	/* ... without a helper */
-#define HELPER_MAX	512	/* ... by one call of bpf_csum_diff() */
+#define CHUNK		64
+#define BUFFER		(-CHUNK)	/* of the stack, in which later is the loop's state */
+#define LOOP		(-8)
 
 /* What may come with a SYN is not looked at: ECE, CWR, PSH. */
 #define FLAGS_MASK	0x37
 #define FLAG_SYN	0x02
 
-/* r8: frame, r9: its end, r7: the sum. */
-static void linear(struct cg *g, int ptr, int n, __u32 unsure)
+/* r8: frame, r9: its end. */
+static void linear(struct cg *g, int n, __u32 unsure)
 {
-	mov(&g->e, R3, ptr);
+	mov(&g->e, R3, R8);
 	alui(&g->e, BPF_ADD, R3, n);
 	jmp(&g->e, BPF_JGT, R3, R9, unsure);
 }
@@ -34,7 +35,7 @@ static void headers(struct cg *g, int at, __u32 sure, __u32 unsure)
 	struct emit *e = &g->e;
 	__u32 tcp = new_label(e), fine = new_label(e);
 
-	linear(g, R8, at + 8, unsure);
+	linear(g, at + 8, unsure);
 	jmpi(e, BPF_JEQ, R2, 6, tcp);
 	jmpi(e, BPF_JNE, R2, 17, unsure);
 	ld(e, U16, R3, R8, at + 4);
@@ -45,7 +46,7 @@ static void headers(struct cg *g, int at, __u32 sure, __u32 unsure)
 	jmpi(e, BPF_JEQ, R3, 0, sure);
 	ja(e, fine);
 	place(e, tcp);
-	linear(g, R8, at + 20, unsure);
+	linear(g, at + 20, unsure);
 	ld(e, U8, R3, R8, at + 13);
 	alui(e, BPF_AND, R3, FLAGS_MASK);
 	jmpi(e, BPF_JNE, R3, FLAG_SYN, unsure);
@@ -57,87 +58,89 @@ static void headers(struct cg *g, int at, __u32 sure, __u32 unsure)
 	place(e, fine);
 }
 
-/* Length and protocol as in r1, r2, and the addresses. */
+/* r8 = the sum of length and protocol, as in r1, r2, and addresses. */
 static void pseudo_header(struct cg *g)
 {
 	struct emit *e = &g->e;
 	int from = ETH_HLEN + (cg_v6(g) ? 8 : 12), to = ETH_HLEN + (cg_v6(g) ? 40 : 20);
 
-	mov(e, R7, R1);
-	alu(e, BPF_ADD, R7, R2);
-	bswap(e, R7, 16);
+	mov(e, R4, R1);
+	alu(e, BPF_ADD, R4, R2);
+	bswap(e, R4, 16);
 	for (int off = from; off < to; off += 4) {
 		ld(e, U32, R3, R8, off);
-		alu(e, BPF_ADD, R7, R3);
+		alu(e, BPF_ADD, R4, R3);
 	}
+	mov(e, R8, R4);
 }
 
-/*
- * r1 = where the @n bytes begin that are behind what the length's bits above @n stand
- * for.  The length comes from memory, where the verifier forgets it: there is one
- * state only behind each bit.
- */
-static void bytes(struct cg *g, int at, int n, __u32 unsure)
-{
-	ld_slot(g, R1, SLOT_L4LEN);
-	alui(&g->e, BPF_AND, R1, LONGEST & ~(2 * n - 1));
-	alu(&g->e, BPF_ADD, R1, R8);
-	linear(g, R1, at + n, unsure);
-}
-
-static void add_many(struct cg *g, int at, int n, __u32 unsure)
+/* What is behind the last whole chunk, be it linear or not: all there is of a SYN. */
+static void add_rest(struct cg *g, int at, __u32 unsure)
 {
 	struct emit *e = &g->e;
+	__u32 none = new_label(e);
 
-	for (int i = 0; i < n; i += HELPER_MAX) {
-		bytes(g, at, n, unsure);
-		mov(e, R3, R1);
-		alui(e, BPF_ADD, R3, at + i);
-		movi(e, R4, n < HELPER_MAX ? n : HELPER_MAX);
-		movi(e, R1, 0);
-		movi(e, R2, 0);
-		movi(e, R5, 0);
-		call_helper(e, BPF_FUNC_csum_diff);
-		alu(e, BPF_ADD, R7, R0);
+	ld_slot(g, R2, SLOT_L4LEN);
+	mov(e, R4, R2);
+	alui(e, BPF_AND, R4, CHUNK - 1);
+	jmpi(e, BPF_JEQ, R4, 0, none);
+	alui(e, BPF_AND, R2, LONGEST & ~(CHUNK - 1));
+	alui(e, BPF_ADD, R2, at);
+	for (int i = 0; i < CHUNK; i += 8)
+		sti(e, U64, R10, BUFFER + i, 0);
+	mov(e, R1, R7);
+	mov(e, R3, R10);
+	alui(e, BPF_ADD, R3, BUFFER);
+	call_helper(e, g->fl == &flavor_xdp ? BPF_FUNC_xdp_load_bytes : BPF_FUNC_skb_load_bytes);
+	jmpi(e, BPF_JNE, R0, 0, unsure);
+	for (int i = 0; i < CHUNK; i += 4) {
+		ld(e, U32, R1, R10, BUFFER + i);
+		alu(e, BPF_ADD, R8, R1);
 	}
+	place(e, none);
 }
 
-static void add_few(struct cg *g, int at, int n, __u32 unsure)
-{
-	static const int sizes[] = { [1] = U8, [2] = U16 };
-	struct emit *e = &g->e;
-
-	bytes(g, at, n, unsure);
-	for (int i = 0; i < n; i += 4) {
-		ld(e, n < 4 ? sizes[n] : U32, R2, R1, at + i);
-		if (n == 1) {		/* the first of two, the other one is 0 */
-			alui(e, BPF_LSH, R2, 8);
-			bswap(e, R2, 16);
-		}
-		alu(e, BPF_ADD, R7, R2);
-	}
-}
-
-/* Adds @n bytes, if the length has that bit. */
-static void add_bit(struct cg *g, int at, int n, __u32 unsure)
+static void add_chunks(struct cg *g, int at, __u32 unsure)
 {
 	struct emit *e = &g->e;
-	__u32 not = new_label(e);
+	__u32 top = new_label(e), end = new_label(e), bad = new_label(e), done = new_label(e);
 
 	ld_slot(g, R1, SLOT_L4LEN);
-	alui(e, BPF_AND, R1, n);
-	jmpi(e, BPF_JEQ, R1, 0, not);
-	if (n > FEW)
-		add_many(g, at, n, unsure);
-	else
-		add_few(g, at, n, unsure);
-	place(e, not);
+	jmpi(e, BPF_JLT, R1, CHUNK, done);
+	loop_begin(g, LOOP, LONGEST / CHUNK);
+	place(e, top);
+	loop_next(g, LOOP, end);
+	jmpi(e, BPF_JGE, R1, LONGEST / CHUNK, end);
+	alui(e, BPF_MUL, R1, CHUNK);
+	mov(e, R2, R1);
+	alui(e, BPF_ADD, R2, CHUNK);
+	ld_slot(g, R3, SLOT_L4LEN);
+	jmp(e, BPF_JGT, R2, R3, end);
+	cg_early_frame(g, R3, R4, R7);
+	alu(e, BPF_ADD, R3, R1);
+	mov(e, R1, R3);
+	alui(e, BPF_ADD, R1, at + CHUNK);
+	jmp(e, BPF_JGT, R1, R4, bad);
+	alui(e, BPF_ADD, R3, at);
+	movi(e, R4, CHUNK);
+	movi(e, R1, 0);
+	movi(e, R2, 0);
+	movi(e, R5, 0);
+	call_helper(e, BPF_FUNC_csum_diff);
+	alu(e, BPF_ADD, R8, R0);
+	ja(e, top);
+	place(e, bad);
+	loop_end(g, LOOP);
+	ja(e, unsure);
+	place(e, end);
+	loop_end(g, LOOP);
+	place(e, done);
 }
 
 void cg_lib_new(struct cg *g)
 {
 	struct emit *e = &g->e;
-	__u32 unsure = new_label(e), sure = new_label(e), few = new_label(e);
+	__u32 unsure = new_label(e), sure = new_label(e);
 	int at = ETH_HLEN + (cg_v6(g) ? 40 : 20);
 
 	lib_begin(g);
@@ -147,14 +150,10 @@ void cg_lib_new(struct cg *g)
 	headers(g, at, sure, unsure);
 	jmpi(e, BPF_JGT, R1, LONGEST, unsure);
 	pseudo_header(g);
-	jmpi(e, BPF_JLT, R1, 2 * FEW, few);
-	for (int n = (LONGEST + 1) / 2; n > FEW; n /= 2)
-		add_bit(g, at, n, unsure);
-	place(e, few);
-	for (int n = FEW; n; n /= 2)
-		add_bit(g, at, n, unsure);
-	cg_early_fold(g, R7, R1);
-	jmpi(e, BPF_JNE, R7, 0xffff, unsure);
+	add_rest(g, at, unsure);
+	add_chunks(g, at, unsure);
+	cg_early_fold(g, R8, R1);
+	jmpi(e, BPF_JNE, R8, 0xffff, unsure);
 	place(e, sure);
 	sti(e, U32, R6, g->slot[SLOT_CTDONE] + 4, NEW_SURE);
 	lib_ret(g, NEW_SURE);
