@@ -83,7 +83,7 @@ static void add_rest(struct cg *g, int at, __u32 unsure)
 	ld_slot(g, R2, SLOT_L4LEN);
 	mov(e, R4, R2);
 	alui(e, BPF_AND, R4, CHUNK - 1);
-	jmpi(e, BPF_JEQ, R4, 0, none);
+	jmpi(e, BPF_JLT, R4, 1, none);	/* older kernels make nothing of "not 0" */
 	alui(e, BPF_AND, R2, LONGEST & ~(CHUNK - 1));
 	alui(e, BPF_ADD, R2, at);
 	for (int i = 0; i < CHUNK; i += 8)
