@@ -67,6 +67,10 @@ class Packets:
         return [pkt.eth(MAC_R[0], MAC_P[0], self.b.ethertype, p)
                 for p in self.b.frags(self.s, self.d, UDP, seg, [(0, 24), (24, 48)])]
 
+    def echo(self):
+        seg = self.b.icmp(self.s, self.d, 128 if self.v6 else 8)
+        return [self.frame(self.b.icmp_proto, seg)]
+
     def all(self):
         out = [('a SYN', EARLY, self.tcp()),
                ('a SYN, ECN', EARLY, self.tcp(SYN | 0xc0)),
@@ -96,8 +100,7 @@ class Packets:
                ('UDP, shorter than the packet', UP, self.udp(9, length=16)),
                ('UDP, padded', EARLY, self.udp(5, size=80)),
                ('UDP, fragments', UP, self.frags()),
-               ('ICMP echo request', UP,
-                [self.frame(self.b.icmp_proto, self.b.icmp(self.s, self.d, 128 if self.v6 else 8))]),
+               ('ICMP echo request', UP, self.echo()),
                ('a protocol without ports', UP, [self.frame(47, b'\0' * 12)])]
         out += [(f'UDP, {n} bytes', EARLY, self.udp(n))
                 for n in (0, 1, 2, 3, 4, 55, 56, 119, 120, 503, 504, 1015, 1016, 1400, 1431)]
