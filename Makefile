@@ -94,7 +94,7 @@ VM_TESTS = [ $(VM_KERNELS:%='selftests/vm/on %') $(VM_KERNELS:%='selftests/vm/co
 
 # Two at a time, for they share nothing, and go by no clock.
 BESIDE := $(UNIT_BIN) $(patsubst %,selftests/netns/%_test.py,corpus diff_edit diff_large flow \
-	life life_kill owner server server_kill server_table users vlan) \
+	life life_kill new owner server server_kill server_table users vlan) \
 	selftests/fuzz/fuzz_test $(UNIT_BIN:$(B)/%=$(B)/asan/%)
 
 # For another make, where this one was not told.

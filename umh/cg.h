@@ -61,7 +61,7 @@ enum cg_slot {
 	SLOT_NMATCH,
 	SLOT_MATCHES,		/* CG_MATCHES * 4 bytes */
 	SLOT_COUNTER,		/* early: place of what counts for the rule that drops */
-	SLOT_CTDONE,		/* early: conntrack was asked, and has no entry */
+	SLOT_CTDONE,		/* early, 4 bytes each: conntrack has no entry; enum new_told */
 	SLOT_ICMPERR,
 	SLOT_BEST,		/* of a group, until its dispatch */
 	SLOT_LIST,		/* in a lookup: what is left of a long list, from and to, 4 bytes each */
@@ -71,6 +71,9 @@ enum cg_slot {
 	SLOT_SELF,		/* 1, 2: sent by the helper itself: enum self_kind, 0: no */
 	CG_NSLOTS
 };
+
+/* What conntrack will say of a packet that it has no entry for. */
+enum new_told { NEW_NOT_ASKED, NEW_SURE, NEW_UNSURE };
 
 struct cg;
 
@@ -143,7 +146,7 @@ extern const struct flavor_ops flavor_netfilter, flavor_hook, flavor_xdp, flavor
 enum cg_lib {
 	LIB_LIMIT, LIB_NTH, LIB_TCPOPT, LIB_TCPMSS, LIB_EVENT,
 	LIB_EXTHDR, LIB_L4, LIB_OWNER, LIB_COMMIT, LIB_CT, LIB_CTX,
-	LIB_ADDRTYPE, LIB_NEXTHOP, CG_NLIB
+	LIB_ADDRTYPE, LIB_NEXTHOP, LIB_NEW, CG_NLIB
 };
 
 struct cg {
@@ -361,6 +364,18 @@ void cg_early_drop_r3(struct cg *g, int table);
 /* The same of the rule in r3; spoils r1, r2. */
 void cg_early_record_r3(struct cg *g, int table);
 void cg_early_ifindex(struct cg *g, int dst, int ctx);
+/* Goes to @unsure unless the packet is NEW: where cg_early_tells_new(); spoils r0 to r5. */
+void cg_early_new(struct cg *g, __u32 unsure);
+/* In library functions. */
+void cg_proto(struct cg *g, int dst);
+
+/* flavor_early.c: the frame's beginning and end. */
+void cg_early_frame(struct cg *g, int data, int end, int ctx);
+/* @sum of words to 16 bits, or some that are a multiple of 0xffff only where it is 0xffff. */
+void cg_early_fold(struct cg *g, int sum, int spoilt);
+
+/* cg_new.c */
+void cg_lib_new(struct cg *g);
 
 /* cg_drops.c: counts, in env->drops, a packet from the device of index r3; spoils r0 to r5, r9, stack - 8. */
 void cg_count_drop(struct cg *g, enum drops_stage stage);
@@ -385,6 +400,10 @@ void cg_route(struct cg *g, __u32 input, __u32 forward, __u32 up);
 bool cg_early_known(const struct ir_pred *p);
 /* It can be told by cg_early_pred() for every packet that it does not send up. */
 bool cg_early_tells(const struct cg *g, const struct ir_pred *p);
+/* The same, but only of packets that are surely NEW; it sends all others up. */
+bool cg_early_tells_new(const struct cg *g, const struct cg_table *t, const struct ir_pred *p);
+/* Whether it holds of a packet that is NEW. */
+bool cg_early_holds_new(const struct ir_pred *p);
 /* As cg_pred() where conntrack or a bucket can tell; false: it cannot be told here. */
 bool cg_early_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss);
 

@@ -23,7 +23,7 @@ static void no_entry(struct cg *g)
 	struct emit *e = &g->e;
 	__u32 none = new_label(e);
 
-	ld_slot(g, R1, SLOT_CTDONE);
+	ld(e, U32, R1, R6, g->slot[SLOT_CTDONE]);
 	jmpi(e, BPF_JNE, R1, 0, none);
 	mov(e, R1, R7);
 	mov(e, R2, R6);
@@ -31,6 +31,35 @@ static void no_entry(struct cg *g)
 	jmpi(e, BPF_JNE, R0, 0, none);
 	cg_zero(g);
 	place(e, none);
+}
+
+void cg_early_new(struct cg *g, __u32 unsure)
+{
+	struct emit *e = &g->e;
+	__u32 asked = new_label(e);
+
+	ld(e, U32, R0, R6, g->slot[SLOT_CTDONE] + 4);
+	jmpi(e, BPF_JNE, R0, NEW_NOT_ASKED, asked);
+	mov(e, R1, R7);
+	mov(e, R2, R6);
+	call_label(e, cg_lib(g, LIB_NEW));
+	place(e, asked);
+	jmpi(e, BPF_JNE, R0, NEW_SURE, unsure);
+	no_entry(g);
+}
+
+#define NEW XT_CONNTRACK_STATE_BIT(2)
+
+static bool holds(const struct ir_pred *p, __u32 state)
+{
+	__u64 v = state & p->mask;
+
+	return (v >= p->lo && v <= p->hi) != !!p->inv;
+}
+
+bool cg_early_holds_new(const struct ir_pred *p)
+{
+	return holds(p, NEW);
 }
 
 /*
@@ -41,36 +70,54 @@ static void no_entry(struct cg *g)
 static int new_state(const struct cg *g, const struct ir_pred *p)
 {
 	static const __u32 states[] = {
-		XT_CONNTRACK_STATE_INVALID,
-		XT_CONNTRACK_STATE_BIT(2),	/* NEW */
-		XT_CONNTRACK_STATE_BIT(1),	/* RELATED */
+		XT_CONNTRACK_STATE_INVALID, NEW, XT_CONNTRACK_STATE_BIT(1),	/* RELATED */
 	};
 	int n = !g->facts->conntrack ? 1 : g->facts->helpers ? 3 : 2, yes = 0;
 
-	for (int i = 0; i < n; i++) {
-		__u64 v = states[i] & p->mask;
-
-		yes += (v >= p->lo && v <= p->hi) != !!p->inv;
-	}
+	for (int i = 0; i < n; i++)
+		yes += holds(p, states[i]);
 	return yes && yes != n ? -1 : !!yes;
 }
 
-static bool ct_state(struct cg *g, const struct ir_pred *p, __u32 miss)
+/* In raw, where conntrack has not seen it yet, every packet is INVALID. */
+static bool behind_conntrack(const struct cg *g, const struct cg_table *t)
 {
+	return g->facts->conntrack && strcmp(t->ir->table->name, "raw");
+}
+
+static bool ct_state(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss)
+{
+	struct emit *e = &g->e;
 	int yes = new_state(g, p);
 
-	if (yes < 0)
+	if (cg_early_tells_new(g, t, p)) {
+		__u32 sure = new_label(e), unsure = new_label(e);
+
+		cg_early_new(g, unsure);
+		ja(e, sure);
+		place(e, unsure);
+		cg_zero(g);
+		place(e, sure);
+		yes = cg_early_holds_new(p);
+	} else if (yes < 0) {
 		return false;
-	if (g->facts->conntrack)
+	} else if (g->facts->conntrack) {
 		no_entry(g);
+	}
 	if (!yes)
-		ja(&g->e, miss);
+		ja(e, miss);
 	return true;
 }
 
 bool cg_early_tells(const struct cg *g, const struct ir_pred *p)
 {
 	return p->kind == IR_P_RANGE && p->field == IR_CTSTATE && new_state(g, p) >= 0;
+}
+
+bool cg_early_tells_new(const struct cg *g, const struct cg_table *t, const struct ir_pred *p)
+{
+	return p->kind == IR_P_RANGE && p->field == IR_CTSTATE && new_state(g, p) < 0 &&
+	       behind_conntrack(g, t) && !g->facts->helpers && !g->facts->foreign;
 }
 
 /* A bucket that surely gives nothing now is no match; else it cannot be told. */
@@ -108,7 +155,7 @@ static bool limit_empty(struct cg *g, const struct cg_table *t, const struct ir_
 bool cg_early_pred(struct cg *g, const struct cg_table *t, const struct ir_pred *p, __u32 miss)
 {
 	if (p->kind == IR_P_RANGE && p->field == IR_CTSTATE)
-		return ct_state(g, p, miss);
+		return ct_state(g, t, p, miss);
 	if (p->kind == IR_P_LIMIT)
 		return limit_empty(g, t, p, miss);
 	return false;
@@ -213,24 +260,17 @@ static void add_counter(struct cg *g, const struct table_maps *m)
 	place(e, out);
 }
 
-/* Behind conntrack's hook only what is of no known connection is dropped: it would count there. */
-static void no_entry_for(struct cg *g, const struct cg_table *t)
-{
-	if (g->facts->conntrack && strcmp(t->ir->table->name, "raw"))
-		no_entry(g);
-}
-
 void cg_early_drop_at(struct cg *g, int table)
 {
 	struct emit *e = &g->e;
 	struct cg_table *t = &g->tabs[table];
 	__u32 out = new_label(e);
 
-	if (g->facts->conntrack)
+	if (behind_conntrack(g, t)) {
 		st(e, U64, R6, g->slot[SLOT_COUNTER], R3);
-	no_entry_for(g, t);
-	if (g->facts->conntrack)
+		no_entry(g);
 		ld_slot(g, R3, SLOT_COUNTER);
+	}
 	jmpi(e, BPF_JGE, R3, counter_places(t->maps), out);
 	mov(e, R0, R9);
 	add_counter_at(g, R3);
@@ -238,14 +278,18 @@ void cg_early_drop_at(struct cg *g, int table)
 	drop_by(g, table, -1);
 }
 
-/* A drop: its counters, the last one first. */
+/*
+ * A drop: behind conntrack's hook only if no connection is known, for which
+ * the packet would count; then its counters, the last one first.
+ */
 static void drop_tail(struct cg *g, int table)
 {
 	struct emit *e = &g->e;
 	struct cg_table *t = &g->tabs[table];
 	__u32 only = new_label(e);
 
-	no_entry_for(g, t);
+	if (behind_conntrack(g, t))
+		no_entry(g);
 	if (t->maps) {
 		ld_slot(g, R3, SLOT_COUNTER);
 		add_counter(g, t->maps);
@@ -335,14 +379,13 @@ void cg_early_path(struct cg *g)
 	}
 }
 
-/* What the rules before the last one have counted. */
-static void lib_commit(struct cg *g)
+/* Adds the matches that are of table @t to its counters, in r9. */
+static void commit_table(struct cg *g, int t)
 {
+	const struct table_maps *m = g->tabs[t].maps;
 	struct emit *e = &g->e;
 	__u32 top = new_label(e), end = new_label(e);
 
-	lib_begin(g);
-	ld_slot(g, R8, SLOT_PKTLEN);
 	loop_begin(g, -16, CG_MATCHES);
 	place(e, top);
 	loop_next(g, -16, end);
@@ -352,23 +395,34 @@ static void lib_commit(struct cg *g)
 	alui(e, BPF_LSH, R1, 2);
 	alu(e, BPF_ADD, R1, R6);
 	ld(e, U32, R3, R1, g->slot[SLOT_MATCHES]);
-	mov(e, R1, R3);
-	alui(e, BPF_RSH, R1, 24);
-	alui(e, BPF_AND, R3, 0xffffff);
-	for (int t = 0; t < g->ntabs; t++) {
-		__u32 not = new_label(e);
-
-		if (!g->tabs[t].maps)
-			continue;
-		jmpi(e, BPF_JNE, R1, t, not);
-		alui(e, BPF_LSH, R3, 1);
-		add_counter(g, g->tabs[t].maps);
-		ja(e, top);
-		place(e, not);
-	}
+	if (t)
+		alui(e, BPF_XOR, R3, t << 24);
+	jmpi(e, BPF_JGE, R3, m->ncounters, top);
+	alui(e, BPF_LSH, R3, 1);
+	mov(e, R0, R9);
+	add_counter_at(g, R3);
 	ja(e, top);
 	place(e, end);
 	loop_end(g, -16);
+}
+
+/* What the rules before the last one have counted. */
+static void lib_commit(struct cg *g)
+{
+	struct emit *e = &g->e;
+
+	lib_begin(g);
+	ld_slot(g, R8, SLOT_PKTLEN);
+	for (int t = 0; t < g->ntabs; t++) {
+		__u32 none = new_label(e);
+
+		if (!g->tabs[t].maps)
+			continue;
+		cg_counters(g, g->tabs[t].maps, -8, none);
+		mov(e, R9, R0);
+		commit_table(g, t);
+		place(e, none);
+	}
 	lib_ret(g, 0);
 }
 
@@ -399,7 +453,7 @@ static void put_port(struct cg *g, enum ir_field f, int at)
 	st(&g->e, U16, R10, at, R1);
 }
 
-static void proto(struct cg *g, int dst)
+void cg_proto(struct cg *g, int dst)
 {
 	if (cg_v6(g))
 		ld_slot(g, dst, SLOT_PROTO6);
@@ -424,7 +478,7 @@ static void lib_ct(struct cg *g)
 	sti(e, U32, R10, opts, -1);		/* BPF_F_CURRENT_NETNS */
 	sti(e, U32, R10, opts + 4, 0);
 	sti(e, U32, R10, opts + 8, 0);
-	proto(g, R1);
+	cg_proto(g, R1);
 	st(e, U8, R10, opts + 8, R1);
 	jmpi(e, BPF_JEQ, R1, 6, known);
 	jmpi(e, BPF_JNE, R1, 17, unknown);
@@ -451,7 +505,7 @@ static void lib_ct(struct cg *g)
 	place(e, none);
 	ld(e, U32, R1, R10, opts + 4);
 	jmpi32(e, BPF_JNE, R1, -ENOENT, unknown);
-	sti(e, U64, R6, g->slot[SLOT_CTDONE], 1);
+	sti(e, U32, R6, g->slot[SLOT_CTDONE], 1);
 	lib_ret(g, 1);
 }
 

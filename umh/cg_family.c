@@ -229,17 +229,53 @@ static void from_array(struct lookup *l, const struct cl_family *f, __u32 none)
 	ld(e, U32, R3, R0, 0);
 }
 
-static enum told family_told(const struct lookup *l, const struct cl_family *f)
+static int family_told(const struct lookup *l, const struct cl_family *f)
 {
-	enum told worst = TOLD;
+	int how = TOLD;
+
+	for (int i = 0; i < f->nconds; i++)
+		how |= cg_told(l, &l->gr->conds[f->conds[i]]);
+	return how;
+}
+
+/* Whether all conditions of the family that are told of NEW packets hold of one. */
+static bool holds_new(const struct lookup *l, const struct cl_family *f)
+{
+	bool yes = true;
 
 	for (int i = 0; i < f->nconds; i++) {
-		enum told one = cg_told(l->g, &l->gr->conds[f->conds[i]]);
+		const struct cl_cond *c = &l->gr->conds[f->conds[i]];
 
-		if (one > worst)
-			worst = one;
+		if (cg_told(l, c) == TOLD_IF_NEW)
+			yes &= cg_early_holds_new(&c->p);
 	}
-	return worst;
+	return yes;
+}
+
+/*
+ * r3, r4: a value of the family, of @tab, and its counter's place, if it has one; to @none if
+ * it is not for a NEW packet.  Of one that may be INVALID it cannot be told.
+ */
+static void if_new(struct lookup *l, const struct cl_family *f, const struct cl_table *tab,
+		   __u32 none)
+{
+	struct emit *e = &l->g->e;
+	__u32 unsure = new_label(e), sure = new_label(e);
+
+	st(e, U64, R10, -16, R3);
+	if (counted(l, tab))
+		st(e, U64, R10, -24, R4);
+	cg_early_new(l->g, unsure);
+	if (!holds_new(l, f))
+		ja(e, none);
+	ld(e, U64, R3, R10, -16);
+	ja(e, sure);
+	place(e, unsure);
+	ld(e, U64, R3, R10, -16);
+	alui32(e, BPF_AND, R3, ~0xff);		/* CL_HOTDROP: up */
+	place(e, sure);
+	if (counted(l, tab))
+		ld(e, U64, R4, R10, -24);
 }
 
 /* The counter at place r4, @tab having some, or that of value r3's rule is to count; spoils r4. */
@@ -260,18 +296,20 @@ static void better(struct lookup *l, const struct cl_family *f, const struct cl_
 		   __u32 none)
 {
 	struct emit *e = &l->g->e;
-	enum told how = family_told(l, f);
+	int how = family_told(l, f);
 	__u32 here = new_label(e);
 
 	ld(e, U32, R5, R6, l->best);
 	jmp32(e, BPF_JGE, R3, R5, none);
+	if (how & TOLD_IF_NEW)
+		if_new(l, f, tab, none);
 	if (l->by_slot)
 		count_by(l, tab);
-	if (how == NOT_FORWARDED) {
+	if (how & NOT_FORWARDED && !(how & NOT_TOLD)) {
 		ld_slot(l->g, R5, SLOT_HOOK);
 		jmpi(e, BPF_JNE, R5, NF_INET_FORWARD, here);
 	}
-	if (how >= NOT_FORWARDED)
+	if (how & (NOT_FORWARDED | NOT_TOLD))
 		alui32(e, BPF_AND, R3, ~0xff);		/* CL_HOTDROP: up */
 	place(e, here);
 	st(e, U32, R6, l->best, R3);

@@ -23,6 +23,7 @@ static const struct {
 	[LIB_CTX] = { "ctx", CG_CTX_PKT },
 	[LIB_ADDRTYPE] = { "addrtype", CG_CTX_PKT_3 },
 	[LIB_NEXTHOP] = { "nexthop", CG_SCALARS },
+	[LIB_NEW] = { "new", CG_CTX_PKT },
 };
 
 __u32 cg_lib(struct cg *g, enum cg_lib l)
@@ -150,6 +151,9 @@ static void one(struct cg *g, enum cg_lib l)
 	case LIB_CT:
 	case LIB_CTX:
 		cg_lib_early(g, l);
+		break;
+	case LIB_NEW:
+		cg_lib_new(g);
 		break;
 	case LIB_ADDRTYPE:
 	case LIB_NEXTHOP:

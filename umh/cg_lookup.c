@@ -54,7 +54,8 @@ __u32 cg_lookup_cost(const struct ir_group *g)
 
 	for (__u32 i = 0; i < g->nfamilies; i++)
 		n += g->families[i].nconds * 4 + 4 +
-		     g->families[i].ntables * (7 + g->families[i].nwords + list_cost(&g->families[i]));
+		     g->families[i].ntables *
+			     (9 + g->families[i].nwords + list_cost(&g->families[i]));
 	return n;
 }
 
@@ -68,20 +69,24 @@ __u32 cg_group_size(const struct ir_group *g, bool lookup)
 		const struct cl_family *f = &g->families[i];
 
 		n += 20 + f->nconds * 50 +
-		     f->ntables * (56 + f->nparts * 8 + f->nwords * 10 +
+		     f->ntables * (80 + f->nparts * 8 + f->nwords * 10 +
 				   (f->deep ? 25 + 17 * cl_halves(f->depth) : f->depth * 10));
 	}
 	return n;
 }
 
-enum told cg_told(const struct cg *g, const struct cl_cond *c)
+enum told cg_told(const struct lookup *l, const struct cl_cond *c)
 {
+	const struct cg *g = l->g;
+
 	if (!g->fl->early || c->how != CL_PLAIN)
 		return TOLD;
 	if (c->p.kind == IR_P_IFACE && c->p.field)
 		return NOT_FORWARDED;
 	if (cg_early_known(&c->p))
 		return TOLD;
+	if (cg_early_tells_new(g, l->t, &c->p))
+		return TOLD_IF_NEW;
 	return cg_early_tells(g, &c->p) ? TOLD_BY_CONNTRACK : NOT_TOLD;
 }
 
@@ -129,7 +134,7 @@ static void cond(struct lookup *l, const struct cl_cond *c, __u32 miss)
 	__u32 here = new_label(e);
 
 	if (c->how == CL_PLAIN) {
-		enum told how = cg_told(g, c);
+		enum told how = cg_told(l, c);
 
 		if (how == TOLD_BY_CONNTRACK)
 			cg_early_pred(g, l->t, &c->p, miss);

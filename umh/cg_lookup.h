@@ -31,10 +31,16 @@ struct lookup {
 void cg_lookup_init(struct lookup *l, struct cg *g, const struct cg_table *t,
 		    const struct ir_group *gr);
 
-/* What the early stage makes of a condition. */
-enum told { TOLD, TOLD_BY_CONNTRACK, NOT_FORWARDED, NOT_TOLD };
+/* What the early stage makes of conditions: any of these. */
+enum told {
+	TOLD = 0,
+	TOLD_BY_CONNTRACK = 1,
+	TOLD_IF_NEW = 2,	/* once there is a value: conntrack is dearer than a lookup */
+	NOT_FORWARDED = 4,
+	NOT_TOLD = 8,
+};
 
-enum told cg_told(const struct cg *g, const struct cl_cond *c);
+enum told cg_told(const struct lookup *l, const struct cl_cond *c);
 
 /* Asks the group's sieves about the packet; spoils r1, r2. */
 void cg_sieves(struct lookup *l);

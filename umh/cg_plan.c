@@ -27,7 +27,8 @@ static __u32 cost(const struct cg_table *t, const struct ir_rule *r)
 			n += r->preds[i].nports * 2;
 		if (r->preds[i].kind == IR_P_ADDR6 || r->preds[i].kind == IR_P_IFACE)
 			n += 2;
-		if (r->preds[i].kind == IR_P_TCPMSS || r->preds[i].kind == IR_P_ADDRTYPE)
+		if (r->preds[i].kind == IR_P_TCPMSS || r->preds[i].kind == IR_P_ADDRTYPE ||
+		    (r->preds[i].kind == IR_P_RANGE && r->preds[i].field == IR_CTSTATE))
 			n++;
 		if (r->preds[i].kind == IR_P_RANGE6 || r->preds[i].kind == IR_P_OWNER)
 			n += 6;
@@ -51,7 +52,7 @@ static __u32 pred_size(const struct ir_pred *p)
 
 	switch (p->kind) {
 	case IR_P_RANGE:
-		return p->field == IR_CTSTATE ? 14 : ir_field_bits[p->field] > 32 ? 12 : 6;
+		return p->field == IR_CTSTATE ? 22 : ir_field_bits[p->field] > 32 ? 12 : 6;
 	case IR_P_PORTS:
 		return 6 + 2 * 3 * p->nports;
 	default:

@@ -258,7 +258,8 @@ static bool has_effect(const struct ir_pred *p)
 /*
  * The early stage: known predicates first; one that cannot be told here ends
  * the walk only for a packet that meets the rest, or the rest before it where
- * it has an effect.  True if all were told.
+ * it has an effect.  So those come last that are told of some packets only.
+ * True if all were told.
  */
 static bool preds_early(struct cg *g, const struct cg_table *t, const struct ir_rule *r,
 			__u32 miss)
@@ -272,10 +273,12 @@ static bool preds_early(struct cg *g, const struct cg_table *t, const struct ir_
 	for (int i = 0; i < n; i++)
 		if (cg_early_known(&r->preds[i]))
 			cg_pred(g, t, &r->preds[i], miss);
-	for (int i = 0; i < n; i++)
-		if (!cg_early_known(&r->preds[i]) &&
-		    !cg_early_pred(g, t, &r->preds[i], miss))
-			told = false;
+	for (int some = 0; some <= 1; some++)
+		for (int i = 0; i < n; i++)
+			if (!cg_early_known(&r->preds[i]) &&
+			    cg_early_tells_new(g, t, &r->preds[i]) == some &&
+			    !cg_early_pred(g, t, &r->preds[i], miss))
+				told = false;
 	return told;
 }
 

@@ -155,6 +155,7 @@ struct early_table {
 struct early_facts {
 	bool conntrack;		/* conntrack is on: packets of known connections go up */
 	bool helpers;		/* expectations may make a new connection RELATED */
+	bool foreign;		/* someone else may decide which packets conntrack sees, and how */
 	bool nat;		/* someone translates destinations before INPUT/FORWARD */
 	bool fib;		/* use FIB lookups; else the lists below */
 	bool source_check;	/* the reverse path must be checked (rp_filter) */

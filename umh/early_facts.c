@@ -167,5 +167,6 @@ void early_basis_get(struct early *e, int family, const struct table *changed,
 	/* the kernel's raw table may have such a target, too */
 	b->facts.helpers = nft.ct_helper || (b->apart & (1 << EARLY_RAW)) ||
 			   has_native_target(&c);
+	b->facts.foreign = nft.any_chain;
 	b->facts.nat = nft.nat_chain || b->nat_rules;
 }

@@ -42,13 +42,23 @@ static void linear(struct cg *g, int n, __u32 up)
 	jmp(&g->e, BPF_JGT, R3, R9, up);
 }
 
+void cg_early_frame(struct cg *g, int data, int end, int ctx)
+{
+	if (is_xdp(g)) {
+		ld(&g->e, U32, data, ctx, offsetof(struct xdp_md, data));
+		ld(&g->e, U32, end, ctx, offsetof(struct xdp_md, data_end));
+	} else {
+		ld(&g->e, U32, data, ctx, offsetof(struct __sk_buff, data));
+		ld(&g->e, U32, end, ctx, offsetof(struct __sk_buff, data_end));
+	}
+}
+
 static void frame(struct cg *g, __u32 up)
 {
 	struct emit *e = &g->e;
 
 	if (is_xdp(g)) {
-		ld(e, U32, R7, R6, offsetof(struct xdp_md, data));
-		ld(e, U32, R9, R6, offsetof(struct xdp_md, data_end));
+		cg_early_frame(g, R7, R9, R6);
 		linear(g, ETH_HLEN + (cg_v6(g) ? 40 : 20), up);
 		mov(e, R8, R9);		/* bytes from the network header on */
 		alu(e, BPF_SUB, R8, R7);
@@ -58,11 +68,26 @@ static void frame(struct cg *g, __u32 up)
 	/* a tag beside the frame: it belongs to a VLAN device */
 	ld(e, U32, R3, R6, offsetof(struct __sk_buff, vlan_present));
 	up_if(g, BPF_JNE, R3, 0, up);
-	ld(e, U32, R7, R6, offsetof(struct __sk_buff, data));
-	ld(e, U32, R9, R6, offsetof(struct __sk_buff, data_end));
+	cg_early_frame(g, R7, R9, R6);
 	linear(g, ETH_HLEN + (cg_v6(g) ? 40 : 20), up);
 	ld(e, U32, R8, R6, offsetof(struct __sk_buff, len));
 	alui(e, BPF_SUB, R8, ETH_HLEN);
+}
+
+void cg_early_fold(struct cg *g, int sum, int spoilt)
+{
+	struct emit *e = &g->e;
+
+	mov(e, spoilt, sum);
+	alui(e, BPF_RSH, spoilt, 32);
+	alui32(e, BPF_ADD, sum, 0);
+	alu(e, BPF_ADD, sum, spoilt);
+	for (int i = 0; i < 2; i++) {
+		mov(e, spoilt, sum);
+		alui(e, BPF_RSH, spoilt, 16);
+		alui(e, BPF_AND, sum, 0xffff);
+		alu(e, BPF_ADD, sum, spoilt);
+	}
 }
 
 /* The ten words of a header without options add up to 0xffff. */
@@ -75,16 +100,7 @@ static void checksum(struct cg *g, __u32 up)
 		ld(e, U32, R4, R7, ETH_HLEN + off);
 		alu(e, BPF_ADD, R3, R4);
 	}
-	mov(e, R4, R3);			/* to 33 bits, then 17, then 16 */
-	alui(e, BPF_RSH, R4, 32);
-	alui32(e, BPF_ADD, R3, 0);
-	alu(e, BPF_ADD, R3, R4);
-	for (int i = 0; i < 2; i++) {
-		mov(e, R4, R3);
-		alui(e, BPF_RSH, R4, 16);
-		alui(e, BPF_AND, R3, 0xffff);
-		alu(e, BPF_ADD, R3, R4);
-	}
+	cg_early_fold(g, R3, R4);
 	up_if(g, BPF_JNE, R3, 0xffff, up);
 }
 

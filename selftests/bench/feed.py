@@ -12,31 +12,38 @@ import struct
 import bpfsys
 import pkt
 
-HEADERS = 28			# IP header and ports
+HEADERS = 28			# IP header, ports, and four bytes more
 SLOT = 32			# of the map, for each
 ETH = 14
 LENGTH = 46			# of the IP packet: 60 bytes of frame, either protocol's header fits
+SYN = struct.pack('!IBBHHH', 1, 5 << 4, pkt.SYN, 8192, 0, 0).ljust(LENGTH - HEADERS, b'\0')
 WORD, DWORD = 0x61, 0x79	# BPF_LDX | BPF_MEM
 STW, STDW = 0x63, 0x7b
+
+
+def folded(total):
+    total = (total & 0xffff) + (total >> 16)
+    return (total & 0xffff) + (total >> 16)
 
 
 def header(src, dst, proto, sport, dport):
     """
     @src, @dst: numbers.  IP header with its checksum, then ports and, of UDP, length and no
-    checksum, of TCP a sequence number.
+    checksum, of TCP a sequence number: the one that the rest's checksum, 0, is right with.
     """
-    total = (0x4500 + LENGTH + 0x4000 + 0x4000 + proto + (src >> 16) + (src & 0xffff) +
-             (dst >> 16) + (dst & 0xffff))		# don't fragment, TTL 64
-    total = (total & 0xffff) + (total >> 16)
-    total = (total & 0xffff) + (total >> 16)
-    return struct.pack('!BBHHHBBHIIHHHH', 0x45, 0, LENGTH, 0, 0x4000, 64, proto, ~total & 0xffff,
-                       src, dst, sport, dport, LENGTH - 20, 0)
+    addrs = (src >> 16) + (src & 0xffff) + (dst >> 16) + (dst & 0xffff)
+    total = 0x4500 + LENGTH + 0x4000 + 0x4000 + proto + addrs	# don't fragment, TTL 64
+    after = LENGTH - 20, 0
+    if proto == pkt.TCP:
+        rest = sum(struct.unpack(f'!{len(SYN) // 2}H', SYN))
+        after = 0, ~folded(addrs + proto + LENGTH - 20 + sport + dport + rest) & 0xffff
+    return struct.pack('!BBHHHBBHIIHHHH', 0x45, 0, LENGTH, 0, 0x4000, 64, proto,
+                       ~folded(total) & 0xffff, src, dst, sport, dport, *after)
 
 
 def frame(dst_mac, src_mac):
     """What the headers are written into: behind them a TCP header goes on, a SYN."""
-    rest = struct.pack('!IBBHHH', 1, 5 << 4, pkt.SYN, 8192, 0, 0)
-    return pkt.pad(pkt.eth(dst_mac, src_mac, 0x800, bytes(HEADERS) + rest))
+    return pkt.pad(pkt.eth(dst_mac, src_mac, 0x800, bytes(HEADERS) + SYN))
 
 
 class Keys:

@@ -3,7 +3,7 @@
  * Cases: tables, packets, and what must become of them.
  *
  *   case NAME
- *   fact conntrack helpers nat fib source_check	of struct early_facts
+ *   fact conntrack helpers foreign nat fib source_check	of struct early_facts
  *   live						not by BPF_PROG_TEST_RUN
  *   routes					it looks at the namespace's routes: not as for
  *						Linux 6.1, and test runs of type NETFILTER
@@ -60,6 +60,8 @@ static bool fact(struct early_facts *f, char *words)
 			f->conntrack = true;
 		else if (!strcmp(w, "helpers"))
 			f->helpers = true;
+		else if (!strcmp(w, "foreign"))
+			f->foreign = true;
 		else if (!strcmp(w, "nat"))
 			f->nat = true;
 		else if (!strcmp(w, "fib"))

@@ -18,6 +18,7 @@
  *   short N, pad N				bytes that are missing, too many at the end
  *   dmac ours|other|bcast|multi, smac MAC
  *   badsum, iplen N, ihl N, version N, ethertype N, vlan
+ *   badl4, nosum, udplen N			a transport checksum that is wrong, or 0
  */
 #ifndef XTJIT_FLAVOR_PKT_H
 #define XTJIT_FLAVOR_PKT_H
@@ -42,8 +43,8 @@ struct packet {
 struct spec {
 	bool v6;
 	int proto, type, code, flags, ttl, tos, payload, l4, doff, frag, ipopt, cut, pad;
-	int iplen, ihl, version, ethertype, sport, dport, ntcpopt, nexts;
-	bool mf, df, badsum, vlan;
+	int iplen, ihl, version, ethertype, sport, dport, ntcpopt, nexts, udplen;
+	bool mf, df, badsum, vlan, badl4, nosum;
 	char saddr[48], daddr[48];
 	__u8 dmac[6], smac[6], tcpopt[40], exts[PKT_MAX_EXTS];
 };
@@ -152,6 +153,7 @@ static bool number_word(struct spec *s, const char *w, char **save, bool *ok)
 		{ "frag", &s->frag }, { "ipopt", &s->ipopt }, { "short", &s->cut },
 		{ "pad", &s->pad }, { "iplen", &s->iplen }, { "ihl", &s->ihl },
 		{ "version", &s->version }, { "ethertype", &s->ethertype },
+		{ "udplen", &s->udplen },
 	};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
@@ -197,6 +199,10 @@ static bool simple_word(struct spec *s, struct packet *p, const char *w)
 		s->df = true;
 	else if (!strcmp(w, "badsum"))
 		s->badsum = true;
+	else if (!strcmp(w, "badl4"))
+		s->badl4 = true;
+	else if (!strcmp(w, "nosum"))
+		s->nosum = true;
 	else if (!strcmp(w, "vlan"))
 		s->vlan = true;
 	else if (!strcmp(w, "forward"))
@@ -250,7 +256,7 @@ static int build_l4(const struct spec *s, __u8 *p)
 		break;
 	case 17:
 		n = 8;
-		put16(p + 4, 8 + s->payload);
+		put16(p + 4, s->udplen ? s->udplen : 8 + s->payload);
 		break;
 	case 1:
 	case 58:
@@ -276,7 +282,9 @@ static void l4_checksum(const struct spec *s, __u8 *l4, int n, const __u8 *addrs
 	if (n < 8 || (s->proto != 1 && s->proto != 6 && s->proto != 17 && s->proto != 58))
 		return;
 	put16(l4 + at, 0);
-	put16(l4 + at, ~sum(l4, n, c) & 0xffff);
+	put16(l4 + at, s->nosum ? 0 : ~sum(l4, n, c) & 0xffff);
+	if (s->badl4)
+		l4[at] ^= 0x10;
 }
 
 static int build_ip(const struct spec *s, __u8 *p, const __u8 *l4, int n)
