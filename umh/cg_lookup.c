@@ -48,14 +48,28 @@ static __u32 list_cost(const struct cl_family *f)
 	return f->deep ? 4 + 3 * cl_halves(f->depth) : 3 * CL_DEPTH;
 }
 
+/* It may have to be told whether the packet is NEW: see if_new(). */
+static bool asks_state(const struct ir_group *g, const struct cl_family *f)
+{
+	for (int i = 0; i < f->nconds; i++) {
+		const struct ir_pred *p = &g->conds[f->conds[i]].p;
+
+		if (p->kind == IR_P_RANGE && p->field == IR_CTSTATE)
+			return true;
+	}
+	return false;
+}
+
 __u32 cg_lookup_cost(const struct ir_group *g)
 {
 	__u32 n = 20;
 
-	for (__u32 i = 0; i < g->nfamilies; i++)
-		n += g->families[i].nconds * 4 + 4 +
-		     g->families[i].ntables *
-			     (9 + g->families[i].nwords + list_cost(&g->families[i]));
+	for (__u32 i = 0; i < g->nfamilies; i++) {
+		const struct cl_family *f = &g->families[i];
+
+		n += f->nconds * 4 + 4 +
+		     f->ntables * (7 + 2 * asks_state(g, f) + f->nwords + list_cost(f));
+	}
 	return n;
 }
 
@@ -69,7 +83,7 @@ __u32 cg_group_size(const struct ir_group *g, bool lookup)
 		const struct cl_family *f = &g->families[i];
 
 		n += 20 + f->nconds * 50 +
-		     f->ntables * (80 + f->nparts * 8 + f->nwords * 10 +
+		     f->ntables * (56 + 24 * asks_state(g, f) + f->nparts * 8 + f->nwords * 10 +
 				   (f->deep ? 25 + 17 * cl_halves(f->depth) : f->depth * 10));
 	}
 	return n;
