@@ -371,8 +371,11 @@ static int open_blob(struct gen *g, struct pmem *m)
 	if (ret)
 		return ret;
 	b = m->p;
-	if (b->magic != BLOB_MAGIC || b->version != BLOB_VERSION ||
-	    b->ncounters > XT_MAX_RULES || b->h.size > m->len - GEN_ENTRIES) {
+	if (b->magic == BLOB_MAGIC && b->version != BLOB_VERSION) {
+		pmem_close(m);
+		return -EPROTONOSUPPORT;
+	}
+	if (b->magic != BLOB_MAGIC || b->ncounters > XT_MAX_RULES || b->h.size > m->len - GEN_ENTRIES) {
 		pmem_close(m);
 		return -EINVAL;
 	}

@@ -86,7 +86,10 @@ bool gen_nat_conflict(const struct gen *g, struct xt_err *err);
 /* Pins it below the table's directory @dir, as gen-NUMBER. 0 or a negative errno. */
 int gen_pin(struct gen *g, const char *dir, struct xt_err *err);
 
-/* Opens the pinned generation DIR/NAME; does not decode it. */
+/*
+ * Opens the pinned generation DIR/NAME; does not decode it.  0; -EPROTONOSUPPORT: another
+ * version of xtjit pinned it; or another negative errno: it is none, or half made.
+ */
 int gen_open(struct gen **out, const char *dir, const char *name);
 /* Decodes the pinned blob again. */
 int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *err);

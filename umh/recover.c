@@ -21,11 +21,16 @@ static void scan_gen(const char *dir, const char *name, void *arg)
 	struct gen_scan *s = arg;
 	char path[PIN_DIR_MAX];
 	struct gen *g, *old;
-	int in_force;
+	int in_force, ret;
 
 	if (strncmp(name, "gen-", 4))
 		return;
-	if (gen_open(&g, dir, name)) {
+	ret = gen_open(&g, dir, name);
+	if (ret == -EPROTONOSUPPORT) {
+		s->err = ret;
+		return;
+	}
+	if (ret) {
 		state_path(path, dir, "%s", name);
 		state_remove(path);
 		return;
@@ -100,7 +105,9 @@ static bool recover_table(struct table *t)
 	ret = table_recover(t);
 	if (ret) {
 		if (ret != -ENOENT)
-			xt_log("%s: cannot be taken over: %s", t->dir, strerror(-ret));
+			xt_log("%s: stays in force, but cannot be taken over: %s", t->dir,
+			       ret == -EPROTONOSUPPORT ? "another version of xtjit made it" :
+							 strerror(-ret));
 		table_close(t, ret == -ENOENT);
 		return false;
 	}

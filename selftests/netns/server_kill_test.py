@@ -4,13 +4,16 @@
 """
 The helper is killed, and another takes over: from what is pinned, under traffic.
 """
+import mmap
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
+import bpfsys
 from dut import BUILD, alive, wait
 from world import check, check_counts, counting_rules, main, run, test
 
@@ -72,6 +75,33 @@ def recovery(w):
     w.ipt("-A", "INPUT", "-s", "10.0.0.9")
     check_counts(w, w.stop_traffic(), "recovery")
     check("-m limit" in w.save(cmd="ip6tables-legacy-save"), "ip6 rule lost")
+
+
+def sends(w, to):
+    """A datagram of ours is not dropped on its way out."""
+    code = "import socket; socket.socket(2, 2).sendto(b'x', ('%s', 9))" % to
+    return w.plain("python3", "-c", code).returncode == 0
+
+
+@test
+def another_version(w):
+    """what another version has pinned stays in force until there is a new ruleset"""
+    w.plain("ip", "link", "set", "lo", "up")
+    w.ipt("-A", "OUTPUT", "-d", "127.0.0.8", "-j", "DROP")
+    check(sends(w, "127.0.0.9") and not sends(w, "127.0.0.8"), "not in force")
+    w.kill()
+    table = "%s/%s/ip-filter" % (w.root(), w.pins()[0])
+    for gen in [d for d in os.listdir(table) if d.startswith("gen-")]:
+        fd = bpfsys.pinned("%s/%s/blob" % (table, gen))
+        with mmap.mmap(fd, mmap.PAGESIZE) as m:
+            m[4:8] = struct.pack("I", 999)		# struct gen_blob
+        os.close(fd)
+    w.start()
+    check("another version of xtjit made it" in w.log(), w.log())
+    check(sends(w, "127.0.0.9") and not sends(w, "127.0.0.8"), "no longer in force")
+    w.ipt("-A", "OUTPUT", "-d", "127.0.0.9", "-j", "DROP")
+    check(sends(w, "127.0.0.8") and not sends(w, "127.0.0.9"), "the old rules are left")
+    check("ip filter: xtjit" in w.status(), w.status())
 
 
 @test
