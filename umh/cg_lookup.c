@@ -45,7 +45,7 @@ void cg_lookup_init(struct lookup *l, struct cg *g, const struct cg_table *t,
 
 static __u32 list_cost(const struct cl_family *f)
 {
-	return f->deep ? 4 + 3 * cl_halves(f->depth) : 3 * CL_DEPTH;
+	return f->deep ? 4 + 3 * cl_halves(f->depth) : 3 * f->depth;
 }
 
 /* It may have to be told whether the packet is NEW: see if_new(). */
