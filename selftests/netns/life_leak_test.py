@@ -35,6 +35,7 @@ COMMIT
 COMMIT
 '''
 UPDATES = int(os.environ.get('XTJIT_UPDATES', '1000'))
+TYPES = 4			# KEPT_TYPES in umh/load.c
 OTHERS = 15			# BPF objects that are not ours, more or less
 SLACK_KB = 2048			# of resident memory: the allocator's, not the rulesets'
 
@@ -48,10 +49,12 @@ def in_kernel():
 
 
 def use(pid, cookies):
-    """What the helper holds: open files, BPF objects by them, pins of @cookies."""
+    """What the helper holds: open files, BPF objects by them, pins of @cookies; but for BTF."""
     out = dict(files=0, prog=0, map=0, link=0)
     for fd in os.listdir(f'/proc/{pid}/fdinfo'):
         try:
+            if is_btf(pid, fd):
+                continue
             with open(f'/proc/{pid}/fdinfo/{fd}') as f:
                 text = f.read()
         except FileNotFoundError:	# closed since it was listed
@@ -61,6 +64,18 @@ def use(pid, cookies):
             out[kind] += f'\n{kind}_id:' in text
     out['pins'] = sum(len(files) for c in dut.pins(cookies) for _, _, files in os.walk(c))
     return out
+
+
+def is_btf(pid, fd):
+    try:
+        return os.readlink(f'/proc/{pid}/fd/{fd}') == 'anon_inode:btf'
+    except FileNotFoundError:	# closed since it was listed
+        return False
+
+
+def kept_types(pid):
+    """BTF: of the kernel's modules, and of the last programs."""
+    return sum(is_btf(pid, fd) for fd in os.listdir(f'/proc/{pid}/fd'))
 
 
 def resident(pid):
@@ -76,6 +91,7 @@ class Watch:
         time.sleep(0.3)
         self.pid = impl.pid()
         self.before, self.kb, self.all = self.least(), resident(self.pid), in_kernel()
+        self.types = kept_types(self.pid)
 
     def least(self):
         """What is open for a moment only is not counted."""
@@ -93,6 +109,8 @@ class Watch:
         t.eq(self.impl.pid(), self.pid, f'{self.label}: the helper is still the same')
         dut.wait(lambda: self.use() == self.before, 5)		# some is freed late
         t.eq(self.use(), self.before, f'{self.label}: open files, programs, maps, links, pins')
+        types = kept_types(self.pid)
+        t.ok(types < self.types + TYPES, f'{self.label}: BTF: {self.types}, then {types}')
         # Others may load programs too.
         dut.wait(lambda: self.grown() <= OTHERS, 5)
         t.ok(self.grown() <= OTHERS, f'{self.label}: BPF objects in the kernel',
