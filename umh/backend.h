@@ -30,6 +30,10 @@ struct backend {
 	 */
 	int (*put)(struct table *t, struct gen *g, struct xt_err *err);
 	/*
+	 * The same, of one that comes in place of t->cur (gen_change()): the program stays.
+	 */
+	int (*change)(struct table *t, struct gen *g, struct xt_err *err);
+	/*
 	 * @prog, which is .trace or not, takes the place of the program of @g, which is
 	 * in force; as put().  NULL: there is no trace.
 	 */

@@ -173,6 +173,13 @@ static int link_put(struct table *t, struct gen *g, struct xt_err *err)
 	return ret ? xt_fail(err, ret, "program array: %s", strerror(-ret)) : 0;
 }
 
+static int link_change(struct table *t, struct gen *g, struct xt_err *err)
+{
+	(void)err;
+	__atomic_store_n(&t->w->changed, g->number, __ATOMIC_SEQ_CST);
+	return 0;
+}
+
 /*
  * Recovery
  */
@@ -214,7 +221,10 @@ static int link_in_force(const struct table *t, struct gen *g)
 {
 	__u32 zero = 0, id;
 
-	return t->slot >= 0 && !bpf_map_lookup_elem(t->slot, &zero, &id) && id == g->prog_id;
+	if (t->slot < 0 || bpf_map_lookup_elem(t->slot, &zero, &id) || id != g->prog_id)
+		return 0;
+	/* several may have the same program */
+	return g->in_place ? g->number == t->w->changed : g->number > t->w->changed;
 }
 
 static int link_conntrack(const struct xt_family *f, bool on, struct xt_err *err)
@@ -238,6 +248,7 @@ const struct backend backend_link = {
 	.prepare = table_make_core,
 	.attach = table_link,
 	.put = link_put,
+	.change = link_change,
 	.reopen = link_reopen,
 	.in_force = link_in_force,
 	.conntrack = link_conntrack,

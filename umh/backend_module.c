@@ -3,10 +3,12 @@
  * The module at the hooks: a table is one ioctl, with the program and the native
  * slots that it yields to.
  */
+#include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/netfilter/x_tables.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backend.h"
 #include "bounds.h"
@@ -83,20 +85,28 @@ static void refused(const struct gen *g, const struct xtjit_slot *s, int ret, st
  * Lines of traced packets
  */
 
-/* By rule, malloc()ed. */
-static struct xtjit_trace *all_traces(const struct xt_ruleset *rs)
+/* By counter, malloc()ed. */
+static struct xtjit_trace *all_traces(const struct gen *g)
 {
-	struct xtjit_trace *traces = calloc(rs->nrules, sizeof(*traces));
+	struct xtjit_trace *traces = calloc(g->nnumbers, sizeof(*traces));
+	struct gen *now = g->edited ? gen_reread(g, NULL) : NULL;
+	const struct xt_ruleset *rs = now ? &now->rs : &g->rs;
 
-	for (__u32 i = 0; traces && i < rs->nrules; i++) {
+	for (__u32 i = 0; traces && rs->rules && i < rs->nrules; i++) {
+		struct xtjit_trace *to = &traces[g->counters ? g->counters[i] : i];
 		const struct xt_chain *c = rs->rules[i].chain < rs->nchains ?
 					   &rs->chains[rs->rules[i].chain] : NULL;
 
-		traces[i].number = xt_rule_number(rs, i);
-		traces[i].end = xt_rule_is_end(rs, i);
+		to->number = xt_rule_number(rs, i);
+		to->end = xt_rule_is_end(rs, i);
 		if (c && c->hook < 0)
-			strncpy(traces[i].chain, c->name, sizeof(traces[i].chain) - 1);
+			strncpy(to->chain, c->name, sizeof(to->chain) - 1);
 	}
+	if (!rs->rules) {
+		free(traces);
+		traces = NULL;
+	}
+	gen_close(now);
 	return traces;
 }
 
@@ -107,11 +117,11 @@ static int commit_traces(struct xtjit_commit *c, const struct gen *g, bool trace
 	int ret;
 
 	if (trace) {
-		traces = all_traces(&g->rs);
+		traces = all_traces(g);
 		if (!traces)
 			return -ENOMEM;
 		c->traces = (unsigned long)traces;
-		c->ntraces = g->rs.nrules;
+		c->ntraces = g->nnumbers;
 	}
 	ret = module_commit(c, as_owner);
 	free(traces);
@@ -167,6 +177,20 @@ static int module_put(struct table *t, struct gen *g, struct xt_err *err)
 	if (!ret)
 		gen_shown(g, entries);
 	pmem_close(&blob);
+	return ret;
+}
+
+/* To the module it is one like any other. */
+static int module_change(struct table *t, struct gen *g, struct xt_err *err)
+{
+	int ret;
+
+	g->prog = bpf_prog_get_fd_by_id(g->prog_id);
+	if (g->prog < 0)
+		return xt_fail(err, g->prog, "program %u: %s", g->prog_id, strerror(-g->prog));
+	ret = module_put(t, g, err);
+	close(g->prog);
+	g->prog = -1;
 	return ret;
 }
 
@@ -239,6 +263,7 @@ const struct backend backend_module = {
 	.prepare = nothing,
 	.attach = nothing,
 	.put = module_put,
+	.change = module_change,
 	.swap = module_swap,
 	.put_waits = true,
 	.reopen = module_reopen,

@@ -346,3 +346,13 @@ int classify_map(const struct ir_table *t, struct xt_err *err)
 	free(p);
 	return im->fd;
 }
+
+int classify_fd(const struct ir_table *t)
+{
+	return t->ngroups ? t->image->fd : -1;
+}
+
+void *classify_data(const struct ir_table *t)
+{
+	return t->image->p;
+}

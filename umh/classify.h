@@ -216,17 +216,32 @@ void classify_free(struct ir_table *t);
 void classify_free_image(struct ir_table *t);
 
 /*
- * A change of one chain of a table in groups: .ndel rules from counter .at on
- * give way to .nadd others.  .rule() gives the old rule of that counter, valid
+ * Which counters rules have.  A rule's is the index of its entry when a table is made as a
+ * whole; later on there are gaps, so that rules can come and the others keep theirs.  The
+ * order is that of the entries always.  NULL: a counter is the index of the entry.
+ */
+struct cl_numbers {
+	const __u32 *counter;	/* of each entry */
+	const __u32 *entry;	/* of each counter; of one that no rule has: the next one's */
+	__u32 n;		/* counters that there are */
+};
+
+/*
+ * A change of one chain of a table in groups: .ndel rules from entry .at on
+ * give way to .nadd others.  .rule() gives the old rule of that entry, valid
  * until the next call, and its chain; or NULL.  From native slot .slot on, .slots_del give way to
  * .slots_add, all of them targets that end the walk (classify_final()); rules in
  * .add have the numbers that these get.
  */
 struct cl_edit {
 	__u32 chain, at, ndel, nadd;
+	struct cl_numbers was, is;	/* of the rules before, and after it */
+	bool keep;			/* a rule that stays has the same counter in both */
+	const struct cl_stale *stale;	/* slots that are free, see below; NULL: none */
+	bool place;			/* it is to be tried whether it can be made in place */
 	__u32 slot, slots_del, slots_add;
 	const struct ir_rule *del, *add;
-	const struct ir_rule *(*rule)(void *arg, __u32 counter, __u32 *chain);
+	const struct ir_rule *(*rule)(void *arg, __u32 entry, __u32 *chain);
 	void *arg;
 };
 
@@ -240,12 +255,80 @@ struct cl_edit {
 int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir_table *out,
 		  struct xt_err *err);
 
+/*
+ * Changes in place (classify_place.c): @new is what classify_edit() made of @old with .keep,
+ * @old's map is in force, and @live is its counters' memory, of @stride bytes a CPU.  In this order:
+ *
+ *	classify_fits()		*c is the change; or false
+ *	classify_put_keys()	then a grace period, if c->wide
+ *	classify_move_keys()	so far no packet has met another table
+ *	classify_write()	of what classify_writes() lists: it is done
+ *	classify_changed()	@new has @old's map now; @old has none
+ *
+ * @stale: slots that the change before this one has left, which the caller keeps; since then there
+ * was a grace period.  The list of this change has that they are free, what
+ * they have counted is to be kept, and classify_changed() puts those that are new in their place.
+ */
+#define CL_CHANGES 64
+
+enum cl_slot_kind { CL_COPIED, CL_LEAVES, CL_COMES, CL_GOES };
+
+struct cl_slot_change {
+	enum cl_slot_kind kind;
+	__u32 value;
+	__u64 image;		/* where the value is */
+	__u64 counted;		/* where the slot is in a CPU's counters; 0: it has none */
+	__u32 slot_size, size;	/* there */
+};
+
+struct cl_change {
+	bool wide;		/* a key is written in more than one step */
+	__u32 n;
+	struct cl_slot_change slot[CL_CHANGES];
+};
+
+struct cl_stale {
+	__u32 n;
+	struct cl_slot_change slot[CL_CHANGES];
+};
+
+/* A value, where it is in the image, and in a CPU's counters (0: it is not). */
+struct cl_write {
+	__u64 image, counted;
+	__u32 value, reserved;
+};
+#define CL_WRITES (2 * CL_CHANGES)
+
+bool classify_fits(const struct ir_table *old, struct ir_table *new, const struct cl_stale *stale,
+		   struct cl_change *c);
+void classify_put_keys(const struct ir_table *old, const struct ir_table *new,
+		       const struct cl_change *c, void *live, size_t stride);
+void classify_move_keys(const struct ir_table *old, const struct ir_table *new,
+			const struct cl_change *c, void *live, size_t stride);
+/* Into @w, which has room for CL_WRITES; how many. */
+__u32 classify_writes(const struct cl_change *c, const struct cl_stale *stale, struct cl_write *w);
+/* May be done again. @image: NULL if it has none. */
+void classify_write(const struct cl_write *w, __u32 n, void *image, void *live, size_t stride);
+/* Where it ends before classify_write(): adds what is left then; false: there is no room. */
+bool classify_left(const struct cl_change *c, struct cl_stale *stale);
+void classify_changed(struct ir_table *old, struct ir_table *new, const struct cl_change *c,
+		      struct cl_stale *stale);
+
+/*
+ * Gives the rules of a table in groups, just made, other counters, @n in all: @counter has
+ * that of each entry, growing.
+ */
+void classify_number(struct ir_table *t, const __u32 *counter, __u32 n);
+
 /* A packet never goes on behind the target of that slot. */
 bool classify_final(const struct ir_table *t, __u32 slot);
 
 /* The map with the groups' data; made at the first call. The fd stays @t's; or a negative errno. */
 int classify_map(const struct ir_table *t, struct xt_err *err);
 size_t classify_size(const struct ir_table *t);
+/* The map if it is there, else -1; and the data, be it in that, or not yet. */
+int classify_fd(const struct ir_table *t);
+void *classify_data(const struct ir_table *t);
 
 /*
  * What a group is, a line, and with @families one more for each of these; every

@@ -428,12 +428,15 @@ static void store(const struct cl_family *f, const struct entry *e, __u8 *slot)
 	memcpy(slot + f->slot_size - 4, &e->list, 4);
 }
 
-/* Free slots have a key that is never looked for there, for its own is another. */
+/* Free slots have a key that is never looked for there, for its own is another, and no rule. */
 static void fill(const struct work *w, const struct cl_table *tab, const struct entry *any,
 		 __u8 *slots)
 {
+	struct entry free = *any;
+
+	free.list = CL_NONE;
 	for (__u32 i = 0; i < tab->ph.nslots; i++)
-		store(w->f, any, slots + (size_t)i * w->f->slot_size);
+		store(w->f, &free, slots + (size_t)i * w->f->slot_size);
 }
 
 static void store_all(const struct work *w, const struct cl_table *tab, int level,

@@ -4,19 +4,37 @@
  * to where they are now, keys that go or come are taken out of the families'
  * tables or put in.
  */
-#include <bpf/bpf.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "classify_edit.h"
 
+/* The entry of a counter; of one that no rule has, that of the next. */
+static __u32 old_entry(const struct cl_edit *e, __u32 counter)
+{
+	return e->was.entry ? e->was.entry[counter] : counter;
+}
+
+static __u32 old_counter(const struct cl_edit *e, __u32 entry)
+{
+	return e->was.counter ? e->was.counter[entry] : entry;
+}
+
+static __u32 new_counter(const struct cl_edit *e, __u32 entry)
+{
+	return e->is.counter ? e->is.counter[entry] : entry;
+}
+
 static __u32 moved(const struct cl_edit *e, __u32 counter)
 {
-	return counter >= e->at + e->ndel ? counter - e->ndel + e->nadd :
-	       counter > e->at ? e->at : counter;
+	__u32 entry;
+
+	if (e->keep)
+		return counter;
+	entry = old_entry(e, counter);
+	return new_counter(e, entry >= e->at + e->ndel ? entry - e->ndel + e->nadd :
+			      entry > e->at ? e->at : entry);
 }
 
 static __u32 moved_value(const struct cl_edit *e, __u32 value)
@@ -34,7 +52,9 @@ static __u32 moved_slot(const struct cl_edit *e, __u32 slot)
 /* The counter is one of those that go. */
 static bool goes(const struct cl_edit *e, __u32 counter)
 {
-	return counter >= e->at && counter - e->at < e->ndel;
+	__u32 entry = old_entry(e, counter);
+
+	return entry >= e->at && entry - e->at < e->ndel && old_counter(e, entry) == counter;
 }
 
 /*
@@ -51,7 +71,7 @@ static __u32 find_group(const struct ir_table *t, const struct cl_edit *e)
 		const struct ir_rule *r = &c->rules[i];
 
 		if (r->action == IR_A_LOOKUP) {
-			if (group != CL_NONE && t->groups[r->arg].first >= e->at + e->ndel)
+			if (group != CL_NONE && old_entry(e, t->groups[r->arg].first) >= e->at + e->ndel)
 				return group;
 			group = r->arg;
 			in = true;
@@ -59,7 +79,7 @@ static __u32 find_group(const struct ir_table *t, const struct cl_edit *e)
 			in = false;
 		} else if (goes(e, r->counter)) {
 			continue;
-		} else if (r->counter < e->at) {
+		} else if (old_entry(e, r->counter) < e->at) {
 			if (!in)
 				group = CL_NONE;
 		} else if (!in) {
@@ -201,14 +221,16 @@ static bool same_key(const struct at *a, const struct at *b)
 static const struct ir_rule *rule_of(const struct edit *x, __u32 counter, __u32 *chain)
 {
 	const struct cl_edit *e = x->e;
+	__u32 entry;
 
 	*chain = e->chain;
-	if (x->renumbered && counter >= e->at) {
-		if (counter - e->at < e->nadd)
-			return &e->add[counter - e->at];
-		counter = counter - e->nadd + e->ndel;
-	}
-	return e->rule(e->arg, counter, chain);
+	for (__u32 i = 0; x->renumbered && i < e->nadd; i++)
+		if (new_counter(e, e->at + i) == counter)
+			return &e->add[i];
+	if (!x->renumbered || e->keep)
+		return e->rule(e->arg, old_entry(e, counter), chain);
+	entry = e->is.entry ? e->is.entry[counter] : counter;
+	return e->rule(e->arg, entry < e->at ? entry : entry - e->nadd + e->ndel, chain);
 }
 
 bool edit_has_key(struct edit *x, __u32 counter, const struct at *a)
@@ -231,9 +253,9 @@ static int delete_rules(struct edit *x, struct keys *k)
 
 	for (__u32 i = 0; i < x->e->ndel && !ret; i++) {
 		const struct ir_rule *r = &x->e->del[i], *apart;
-		__u32 act, value = (x->e->at + i) << 8;
+		__u32 act, counter = old_counter(x->e, x->e->at + i), value = counter << 8;
 
-		apart = edit_apart(edit_chain(x->old, x->e->chain), x->e->at + i);
+		apart = edit_apart(edit_chain(x->old, x->e->chain), counter);
 		if (apart && !apart->npreds)
 			return -EAGAIN;		/* the chain may return without it */
 		if (apart) {			/* it was not copied */
@@ -261,7 +283,8 @@ static int insert_rules(struct edit *x, struct keys *k)
 	for (__u32 i = 0; i < x->e->nadd && !ret; i++) {
 		const struct ir_rule *r = &x->e->add[i];
 		/* of those that draw lots, others of the chain may have the same odds: classify_merge.c */
-		__u32 act = x->tables && !cl_draw(r) ? act_of(x->g, r) : 0, counter = x->e->at + i;
+		__u32 act = x->tables && !cl_draw(r) ? act_of(x->g, r) : 0;
+		__u32 counter = new_counter(x->e, x->e->at + i);
 
 		if (!act || counter >= (1u << 24) - 1 || !keys_of(x, r, x->e->chain, k)) {
 			ret = edit_come_apart(x, r, counter);
@@ -386,6 +409,25 @@ static void copy_groups(struct edit *x)
 	}
 }
 
+/*
+ * Programs pass over a family whose first rule is behind the best one so far.  Where there is
+ * room in front of a group, a rule that comes there may be of its first family.
+ */
+static void make_room(const struct cl_numbers *n, struct ir_group *g)
+{
+	__u32 entry = n->entry[g->first], first = entry ? n->counter[entry - 1] + 1 : 0;
+	bool hot = false, other = false;
+
+	for (__u32 i = 0; i < g->nfamilies; i++) {
+		struct cl_family *f = &g->families[i];
+		bool *seen = f->hot ? &hot : &other;
+
+		if (f->nwords && !*seen && f->first > first << 8)
+			f->first = first << 8;
+		*seen = true;
+	}
+}
+
 /* All of it: an edit before this may have made it, whose memory goes. */
 static void copy_rule(struct edit *x, struct ir_rule *r, const struct ir_rule *from)
 {
@@ -421,20 +463,27 @@ static void copy_chains(struct edit *x)
 	}
 }
 
-/* In the map that is to be, with room for what edit_room() adds. */
+/* In the map that is to be, or, where there may be none to be, in memory; with room for edit_room(). */
 static int copy_image(struct edit *x)
 {
 	const struct cl_image *from = x->old->image;
-	int ret;
+	int ret = 0;
 
 	x->im = (struct cl_image){
 		.size = from->size, .cap = from->size + edit_more(x), .planned = from->planned,
 		.apart = from->apart, .fd = -1,
 	};
-	ret = cl_image_map(&x->im);
-	if (!ret && from->size)
+	if (x->e->place)
+		x->im.p = malloc(x->im.cap + 1);
+	else
+		ret = cl_image_map(&x->im);
+	if (ret || !x->im.p)
+		return ret ?: -ENOMEM;
+	if (from->size)
 		memcpy(x->im.p, from->p, from->size);
-	return ret;
+	for (__u32 i = 0; x->e->stale && i < x->e->stale->n; i++)
+		memset(x->im.p + x->e->stale->slot[i].image, 0xff, sizeof(__u32));	/* CL_NONE */
+	return 0;
 }
 
 static int by_first(const void *a, const void *b)
@@ -442,6 +491,11 @@ static int by_first(const void *a, const void *b)
 	const struct cl_family *x = a, *y = b;
 
 	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+static bool renumbers(const struct cl_edit *e)
+{
+	return !e->keep && (e->ndel != e->nadd || e->was.counter || e->is.counter);
 }
 
 static int change(struct edit *x)
@@ -457,7 +511,7 @@ static int change(struct edit *x)
 	for (__u32 i = 0; !ret && i < x->out->ngroups; i++) {
 		struct ir_group *g = &x->out->groups[i], was = *g;
 
-		if (e->ndel != e->nadd)
+		if (renumbers(e))
 			move_group(x, g);
 		if (g != x->g && slots_move(e, &was))
 			ret = move_slots(x, &was, g);
@@ -471,6 +525,8 @@ static int change(struct edit *x)
 		edit_trim(x);
 	if (!ret && x->g)
 		qsort(x->g->families, x->g->nfamilies, sizeof(*x->g->families), by_first);
+	for (__u32 i = 0; !e->keep && e->is.counter && i < x->out->ngroups; i++)
+		make_room(&e->is, &x->out->groups[i]);
 	return ret;
 }
 
@@ -490,7 +546,7 @@ int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir
 	if (!old->ngroups)
 		return -EAGAIN;
 	*out = *old;
-	out->ncounters = old->ncounters - e->ndel + e->nadd;
+	out->ncounters = e->is.counter ? e->is.n : old->ncounters - e->ndel + e->nadd;
 	out->plain = NULL;
 	out->arena = ir_arena_new();
 	out->image = ir_alloc(out->arena, sizeof(*out->image));
@@ -515,4 +571,17 @@ int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir
 	classify_free(out);
 	return ret == -EAGAIN ? ret : xt_fail(err, ret, "%s: lookups: %s", old->table->name,
 					      strerror(-ret));
+}
+
+void classify_number(struct ir_table *t, const __u32 *counter, __u32 n)
+{
+	const struct cl_edit e = { .is = { .counter = counter, .n = n } };
+	const struct ir_table old = *t;
+	struct edit x = { .old = &old, .e = &e, .out = t, .im = *t->image };
+
+	copy_chains(&x);
+	for (__u32 i = 0; i < t->ngroups; i++)
+		move_group(&x, &t->groups[i]);
+	t->ncounters = n;
+	t->plain = NULL;
 }

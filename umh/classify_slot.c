@@ -27,8 +27,10 @@ void slot_release(const struct tab *b, __u32 i)
 	}
 	for (__u32 k = 0; k < n; k++) {
 		get_words(b, k, word);
-		if (!memcmp(word, gone, sizeof(word)))
-			memcpy(slot_at(b, k), slot_at(b, other), b->f->slot_size);
+		if (memcmp(word, gone, sizeof(word)))
+			continue;
+		memcpy(slot_at(b, k), slot_at(b, other), b->f->slot_size);
+		put_value(b, k, CL_NONE);
 	}
 	b->t->nkeys--;
 }
@@ -125,10 +127,10 @@ static bool find_bucket(const struct tab *b, const __u64 *word, struct bucket *k
 		h = phash_hash(ph, there, b->f->nwords);
 		if (phash_slot(ph, h, disp[phash_bucket(ph, h)]) != i)
 			continue;
-		if (phash_bucket(ph, h) != bucket) {
-			set_taken(k, i, true);
+		/* its own, too: packets may be under way to what is there */
+		set_taken(k, i, true);
+		if (phash_bucket(ph, h) != bucket)
 			continue;
-		}
 		if (k->n == BUCKET)
 			return false;
 		memcpy(k->word[k->n], there, sizeof(there));
@@ -166,7 +168,7 @@ static bool move_bucket(const struct tab *b, const __u64 *word, struct bucket *k
 	if (d > 0xffff)
 		return false;
 	disp[phash_bucket(ph, k->hash[0])] = d;
-	for (__u32 i = 1; i < k->n; i++) {	/* free, unless one of them comes there */
+	for (__u32 i = 1; i < k->n; i++) {	/* free now */
 		put_words(b, k->slot[i], word);
 		put_value(b, k->slot[i], CL_NONE);
 	}

@@ -18,14 +18,14 @@
 
 #define BLOB_NAME	"xtjit_blob"
 #define BLOB_MAGIC	0x746a7867	/* "xtjg" */
-#define BLOB_VERSION	2
+#define BLOB_VERSION	3
 #define SHED_MIN	(512u << 10)	/* bytes that are worth a map in their place */
 
 /* The pinned blob begins with it. */
 struct gen_blob {
 	__u32 magic, version;
 	__u64 number, prev, request;
-	__u32 prog_id, ncounters;
+	__u32 prog_id, ncounters, nnumbers, reserved;
 	struct xt_replace_hdr h;
 	__u32 drops;
 	struct counted_slots counted;
@@ -50,7 +50,7 @@ static void fill_head(const struct gen *g, struct gen_blob *b)
 	*b = (struct gen_blob){
 		.magic = BLOB_MAGIC, .version = BLOB_VERSION, .number = g->number,
 		.prev = g->prev, .request = g->request, .prog_id = g->prog_id,
-		.ncounters = g->ncounters, .h = g->h, .drops = g->drops,
+		.ncounters = g->ncounters, .nnumbers = g->nnumbers, .h = g->h, .drops = g->drops,
 		.counted = g->maps.counted,
 	};
 }
@@ -123,6 +123,9 @@ void gen_close(struct gen *g)
 	pmem_close(&g->blob);
 	pmem_close(&g->live);
 	pmem_close(&g->base);
+	free(g->counters);
+	free(g->stale);
+	free(g->change);
 	if (g->maps.counters >= 0)
 		table_maps_close(&g->maps);
 	if (g->prog >= 0)
@@ -143,6 +146,8 @@ void gen_drop(struct gen *g)
 		state_unpin(g->dir, "counters");
 		if (g->maps.state >= 0)
 			state_unpin(g->dir, "state");
+		if (g->image)
+			state_unpin(g->dir, "image");
 		state_rmdir(g->dir);
 	}
 	gen_close(g);
@@ -211,7 +216,7 @@ enum gen_result gen_decode(struct gen **out, const struct xt_family *f,
 		gen_close(g);
 		return result(ret);
 	}
-	g->ncounters = g->ir.ncounters;
+	g->ncounters = g->nnumbers = g->ir.ncounters;
 	*out = g;
 	return GEN_OK;
 }
@@ -237,6 +242,32 @@ static int prog_id(int fd, __u32 *id)
 	return ret;
 }
 
+/* Of a table that is known only in groups, which are not traced. */
+static int compile_traced(const struct gen *g, const struct compile_env *env, struct xt_err *err)
+{
+	struct gen *now = gen_reread(g, err);
+	struct ir_table *t;
+	int fd;
+
+	if (!now)
+		return err->err ?: -EIO;
+	t = &now->ir;
+	for (__u32 c = 0; g->counters && c < t->nchains; c++)
+		for (__u32 i = 0; i < t->chains[c].nrules; i++)
+			t->chains[c].rules[i].counter = g->counters[t->chains[c].rules[i].counter];
+	t->ncounters = g->nnumbers;
+	fd = helper.backend->compile(t, &g->maps, env, err);
+	gen_close(now);
+	return fd;
+}
+
+static int compile(const struct gen *g, const struct compile_env *env, struct xt_err *err)
+{
+	if (env->trace && g->grouped.ngroups && !g->grouped.plain)
+		return compile_traced(g, env, err);
+	return helper.backend->compile(&g->grouped, &g->maps, env, err);
+}
+
 /* With trace lines a program holds fewer rules. */
 int gen_compile_again(const struct gen *g, __u64 netns, bool *trace, struct xt_err *err)
 {
@@ -244,14 +275,14 @@ int gen_compile_again(const struct gen *g, __u64 netns, bool *trace, struct xt_e
 	int fd;
 
 	env.trace = *trace;
-	fd = helper.backend->compile(&g->grouped, &g->maps, &env, err);
+	fd = compile(g, &env, err);
 	if (fd >= 0 || !*trace || fd == -ENOMEM || fd == -EPERM)
 		return fd;
 	xt_log("%s %s: cannot be traced, no lines of it are logged: %s", g->ir.family->name,
 	       g->h.name, err->text);
 	memset(err, 0, sizeof(*err));
 	*trace = env.trace = false;
-	return helper.backend->compile(&g->grouped, &g->maps, &env, err);
+	return compile(g, &env, err);
 }
 
 static int load(struct gen *g, __u64 netns, struct xt_err *err)
@@ -342,22 +373,36 @@ static int pin_blob(struct gen *g, struct xt_err *err)
 	return ret;
 }
 
-int gen_pin(struct gen *g, const char *dir, struct xt_err *err)
+/* What a change in place of it has to write to. */
+static int pin_image(struct gen *g, const struct gen *old)
 {
+	int fd = classify_fd(old ? &old->grouped : &g->grouped);
+
+	if (fd < 0)
+		return 0;
+	g->image = true;
+	return state_pin(fd, g->dir, "image");
+}
+
+int gen_pin(struct gen *g, const struct gen *old, const char *dir, struct xt_err *err)
+{
+	const struct table_maps *m = old ? &old->maps : &g->maps;
 	int ret;
 
 	state_path(g->dir, dir, "gen-%llu", g->number);
 	ret = state_mkdir_anew(g->dir);
 	if (ret)
 		return xt_fail(err, ret, "%s: %s", g->dir, strerror(-ret));
-	ret = gen_base_make(g, err);
+	ret = gen_base_make(g, old, err);
 	if (ret)
 		return ret;
 	ret = state_pin(g->base.fd, g->dir, "base");
 	if (!ret)
-		ret = state_pin(g->maps.counters, g->dir, "counters");
-	if (!ret && g->maps.state >= 0)
-		ret = state_pin(g->maps.state, g->dir, "state");
+		ret = state_pin(m->counters, g->dir, "counters");
+	if (!ret && m->state >= 0)
+		ret = state_pin(m->state, g->dir, "state");
+	if (!ret)
+		ret = pin_image(g, old);
 	if (ret)
 		return xt_fail(err, ret, "pins below %s: %s", g->dir, strerror(-ret));
 	return pin_blob(g, err);
@@ -375,7 +420,8 @@ static int open_blob(struct gen *g, struct pmem *m)
 		pmem_close(m);
 		return -EPROTONOSUPPORT;
 	}
-	if (b->magic != BLOB_MAGIC || b->ncounters > XT_MAX_RULES || b->h.size > m->len - GEN_ENTRIES) {
+	if (b->magic != BLOB_MAGIC || b->ncounters > XT_MAX_RULES || b->nnumbers < b->ncounters ||
+	    b->nnumbers > XT_MAX_RULES * 2 || b->h.size > m->len - GEN_ENTRIES) {
 		pmem_close(m);
 		return -EINVAL;
 	}
@@ -384,6 +430,7 @@ static int open_blob(struct gen *g, struct pmem *m)
 	g->request = b->request;
 	g->prog_id = b->prog_id;
 	g->ncounters = b->ncounters;
+	g->nnumbers = b->nnumbers;
 	g->h = b->h;
 	g->drops = b->drops;
 	g->maps.counted = b->counted;
@@ -395,7 +442,8 @@ static int open_maps(struct gen *g)
 	size_t need;
 	int ret;
 
-	g->maps.ncounters = g->ncounters;
+	g->maps.ncounters = g->nnumbers;
+	g->image = state_exists(g->dir, "image");
 	g->maps.counters = state_get(g->dir, "counters");
 	if (g->maps.counters < 0)
 		return g->maps.counters;
@@ -441,6 +489,8 @@ int gen_decode_again(struct gen *g, const struct xt_family *f, struct xt_err *er
 	if (ret)
 		return xt_fail(err, ret, "%s/blob: %s", g->dir, strerror(-ret));
 	ret = decode(g, f, &g->h, blob.p + GEN_ENTRIES, err);
+	if (!ret && g->counters)
+		classify_number(&g->grouped, g->counters, g->nnumbers);
 	if (!ret)
 		classify_uncount(&g->grouped);	/* slots may be others */
 	if (!ret && g->ir.ncounters != g->ncounters)
@@ -521,7 +571,7 @@ int gen_listing(const struct gen *g, __u64 netns, FILE *out, struct xt_err *err)
 	if (!g->decoded)
 		return xt_fail(err, -ENODATA, "%s: its rules are not known", g->h.name);
 	env.trace = g->traced;
-	fd = helper.backend->compile(&g->grouped, &g->maps, &env, err);
+	fd = compile(g, &env, err);
 	if (fd < 0)
 		return fd;
 	close(fd);

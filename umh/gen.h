@@ -9,6 +9,7 @@
 #include <linux/netfilter/x_tables.h>
 
 #include "blob.h"
+#include "classify.h"
 #include "compile.h"
 #include "state.h"
 #include "xtjit_msg.h"
@@ -18,12 +19,20 @@ struct gen {
 	__u64 request;		/* the id of the request that set it; 0: none */
 	__u64 commit_id;	/* the same, if it came from the module; else 0 */
 	__u32 prog_id;
-	__u32 ncounters;
+	__u32 ncounters;	/* entries of the ruleset */
+	__u32 nnumbers;		/* counters in the maps */
+	__u32 *counters;	/* of each entry, in the maps; NULL: its index */
 	struct xt_replace_hdr h;
 	int prog;		/* -1 once it is in force */
 	struct table_maps maps;
 	struct pmem live;	/* maps.counters */
 	struct pmem base;	/* gen_base.c */
+	bool image;		/* its lookups' map is pinned */
+	bool in_place;		/* its program and maps are those of the one before it: gen_place.c */
+	bool fixed;		/* none can come in place of it */
+	bool unsettled;		/* packets may be under way that have not seen the last change in place */
+	struct cl_stale *stale;	/* what that has left; NULL: nothing */
+	struct cl_change *change;	/* which is to be made, in place */
 	bool marks;		/* of raw: it has the target TRACE */
 	bool drops;		/* its program counts what it drops: drops.h */
 	bool traced;		/* its program, the one that is to come, is struct compile_env's .trace */
@@ -64,6 +73,20 @@ enum gen_result gen_decode(struct gen **out, const struct xt_family *f,
 enum gen_result gen_edit(struct gen **out, struct gen *old, const struct xt_replace_hdr *h,
 			 const void *entries, __u64 netns);
 
+/*
+ * A generation that gen_edit() made with .in_place, pinned, takes the place of @old.  When
+ * gen_change() has prepared it, it is brought into force (struct backend's change()), and then,
+ * whatever happens, gen_changed() completes it, with @old's program and maps; or
+ * gen_unchanged(), and @old stays.
+ */
+void gen_change(struct gen *g, struct gen *old);
+void gen_changed(struct gen *g, struct gen *old);
+void gen_unchanged(struct gen *g, struct gen *old);
+/* gen_changed(), for who finds such a generation in force. */
+void gen_change_again(struct gen *g);
+/* The counters of what it replaced in place; NULL: it did not. *@n of them; *@request set that. */
+const struct xt_counters *gen_replaced(const struct gen *g, __u32 *n, __u64 *request);
+
 /* Where no native slot turns connection tracking on, but a compiled match needs it: its slot, in .tracks. */
 void gen_find_tracks(struct gen *g);
 
@@ -83,8 +106,11 @@ bool gen_resets(const struct ir_table *t, const struct ir_rule *r);
 /* It was compiled, but nat has come since, and it cannot be exact next to it. */
 bool gen_nat_conflict(const struct gen *g, struct xt_err *err);
 
-/* Pins it below the table's directory @dir, as gen-NUMBER. 0 or a negative errno. */
-int gen_pin(struct gen *g, const char *dir, struct xt_err *err);
+/*
+ * Pins it below the table's directory @dir, as gen-NUMBER; @old: which it is to replace in place,
+ * or NULL. 0 or a negative errno.
+ */
+int gen_pin(struct gen *g, const struct gen *old, const char *dir, struct xt_err *err);
 
 /*
  * Opens the pinned generation DIR/NAME; does not decode it.  0; -EPROTONOSUPPORT: another
@@ -110,8 +136,9 @@ bool gen_is_empty(const struct gen *g);
  */
 struct gen *gen_reread(const struct gen *g, struct xt_err *err);
 
-/* For gen.c, gen_base.c and gen_edit.c. */
-int gen_base_make(struct gen *g, struct xt_err *err);
+/* For gen*.c. */
+/* @old: it takes the place of that one, in place; or NULL. */
+int gen_base_make(struct gen *g, const struct gen *old, struct xt_err *err);
 int gen_base_open(struct gen *g);
 /* Of one that is pinned no more. */
 void gen_base_spare(struct gen *g);
@@ -119,6 +146,11 @@ struct gen_origin {
 	unsigned int refs;
 	struct ir_table ir, grouped;
 };
+/* The counters that @g's rules have after the change @d of @old, and what *e is to know of it. */
+bool gen_numbers(struct gen *g, const struct gen *old, const struct xt_diff *d, struct cl_edit *e);
+/* Reads and writes what base has of a change in place; see gen_base.c. */
+void gen_base_changed(struct gen *g, const struct gen *old, const struct cl_write *w, __u32 n);
+__u32 gen_base_writes(const struct gen *g, const struct cl_write **w);
 struct gen *gen_new(void);
 /* Makes g->blob, for @size bytes of entries: where they belong; NULL with @err. */
 void *gen_make_blob(struct gen *g, __u32 size, struct xt_err *err);

@@ -177,20 +177,20 @@ struct from {
 	struct alone rule;	/* the last that was asked for */
 };
 
-static const struct ir_rule *old_rule(void *arg, __u32 counter, __u32 *chain)
+static const struct ir_rule *old_rule(void *arg, __u32 entry, __u32 *chain)
 {
 	struct from *f = arg;
 	const struct gen *g = f->old;
 	__u32 at;
 
 	alone_free(&f->rule);
-	if (counter >= g->rs.nrules)
+	if (entry >= g->rs.nrules)
 		return NULL;
-	at = g->offsets[counter];
-	if (!alone_decode(&f->rule, g, g->rs.blob + at, g->offsets[counter + 1] - at, 1,
+	at = g->offsets[entry];
+	if (!alone_decode(&f->rule, g, g->rs.blob + at, g->offsets[entry + 1] - at, 1,
 			  xt_blob_comefrom(g->rs.family, g->rs.blob, at)))
 		return NULL;
-	*chain = chain_at(&g->rs, counter);
+	*chain = chain_at(&g->rs, entry);
 	return f->rule.rules;
 }
 
@@ -266,21 +266,60 @@ static bool first_to_need(const struct gen *old, const struct alone *add)
 	return needs.conntrack;
 }
 
+/*
+ * Of a table made as a whole, there may be programs that have no groups (struct ir_table's
+ * .plain), and counters have no gaps.  A ruleset begins with full buckets of limit, and nth anew.
+ */
+static bool may_be_in_place(const struct gen *old, const struct cl_edit *e)
+{
+	return old->edited && !old->fixed && old->maps.state < 0 && e->keep && e->ndel + e->nadd <= 1;
+}
+
+static void try_in_place(struct gen *g, const struct gen *old)
+{
+	static const struct cl_stale none;
+
+	g->change = malloc(sizeof(*g->change));
+	g->in_place = g->change && classify_fits(&old->grouped, &g->grouped, old->stale ?: &none,
+						 g->change);
+	if (!g->in_place)
+		return;
+	g->prog_id = old->prog_id;
+	g->drops = old->drops;
+	g->maps.ncounters = old->maps.ncounters;
+	g->maps.counted = old->maps.counted;
+}
+
+/* g->grouped, and the counters of its rules. */
+static int classes(struct gen *g, const struct gen *old, const struct xt_diff *d, struct cl_edit *e,
+		   struct xt_err *err)
+{
+	int ret = gen_numbers(g, old, d, e) ? 0 : -ENOMEM;
+
+	e->stale = old->stale;
+	e->place = may_be_in_place(old, e);
+	if (!ret)
+		ret = classify_edit(&old->grouped, e, &g->grouped, err);
+	if (!ret && e->place)
+		try_in_place(g, old);
+	free((void *)e->was.entry);
+	free((void *)e->is.entry);
+	return ret;
+}
+
 /* g->grouped, from @old's. 0 or a negative errno. */
 static int edit_groups(struct gen *g, struct gen *old, const struct xt_diff *d, const void *entries,
 		       struct xt_err *err)
 {
 	int chain = chain_of(&old->rs, d), ret = -EAGAIN;
-	bool none = !d->ndel && !d->nadd;
 	struct from from = { .old = old };
 	struct alone del = { 0 }, add = { 0 };
 	struct cl_edit e = { .at = d->at, .rule = old_rule, .arg = &from };
 	struct ir_needs needs;
 	__u32 hooks;
 
-	if (none)
-		return edit_slots(g, old, d, &e, &add, 0) ?:
-		       classify_edit(&old->grouped, &e, &g->grouped, err);
+	if (!d->ndel && !d->nadd)
+		return edit_slots(g, old, d, &e, &add, 0) ?: classes(g, old, d, &e, err);
 	if (chain < 0 || d->ndel + d->nadd > EDIT_MAX)
 		return -EAGAIN;
 	hooks = xt_blob_comefrom(g->rs.family, old->rs.blob, d->offset);
@@ -295,8 +334,7 @@ static int edit_groups(struct gen *g, struct gen *old, const struct xt_diff *d, 
 		ir_needs(&del.ir, &needs);
 		/* perhaps the last that needs it, or the first */
 		if ((!del.there || !needs.conntrack) && !first_to_need(old, &add))
-			ret = edit_slots(g, old, d, &e, &add, hooks) ?:
-			      classify_edit(&old->grouped, &e, &g->grouped, err);
+			ret = edit_slots(g, old, d, &e, &add, hooks) ?: classes(g, old, d, &e, err);
 	}
 	alone_free(&del);
 	alone_free(&add);
@@ -414,7 +452,7 @@ enum gen_result gen_edit(struct gen **out, struct gen *old, const struct xt_repl
 		return GEN_UNCOMPILED;
 	g->h = *h;
 	g->ncounters = h->num_entries;
-	if (edit(g, old, entries, &why) || gen_compile(g, netns, &why)) {
+	if (edit(g, old, entries, &why) || (!g->in_place && gen_compile(g, netns, &why))) {
 		if (!g->decoded) {
 			free(g->offsets);
 			free(g->ir.slots);

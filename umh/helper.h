@@ -16,7 +16,7 @@ struct helper {
 	__u8 early;		/* enum xtjit_early, never DEFAULT */
 	__u8 fallback;		/* enum xtjit_fallback, never DEFAULT */
 	int ring, self, lost;	/* see struct compile_env */
-	__u64 requests, replaces, edits, refused, handed_over, recovered;
+	__u64 requests, replaces, edits, in_place, refused, handed_over, recovered;
 	__u64 started;		/* CLOCK_BOOTTIME, ns */
 };
 

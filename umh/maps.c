@@ -46,7 +46,7 @@ static void add_slots(const struct table_maps *m, const void *p, struct xt_count
 		for (__u32 k = 0; k < m->counted.n[i]; k++, p += counted_size(i)) {
 			__u32 value = *(__u32 *)(p + counted_size(i) - 4);
 
-			if (value >> 8 < m->ncounters)
+			if (((const struct xt_counters *)p)->pcnt && value >> 8 < m->ncounters)
 				add(&out[value >> 8], p);
 		}
 }

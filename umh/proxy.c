@@ -160,6 +160,17 @@ out:
 	return found;
 }
 
+/* The request that set what was in force before; 0: none that is known. */
+static __u64 request_before(const struct table *t)
+{
+	__u64 request;
+	__u32 n;
+
+	if (t->cur->in_place)
+		return gen_replaced(t->cur, &n, &request) ? request : 0;
+	return t->prev ? t->prev->request : 0;
+}
+
 int owner_repeated(struct table *t, struct call *c)
 {
 	__u64 id = c->req.id;
@@ -169,9 +180,9 @@ int owner_repeated(struct table *t, struct call *c)
 		return ret ?: 1;
 	if (table_is_kernel(t) && t->w->move_id == id && t->cur)
 		ret = table_reply_counters(c, t->cur);
-	else if (table_is_xtjit(t) && t->cur->request == id && t->prev)
-		ret = table_reply_counters(c, t->prev);
-	else if (table_is_xtjit(t) && t->prev && t->prev->request == id)
+	else if (table_is_xtjit(t) && t->cur->request == id && (t->prev || t->cur->in_place))
+		ret = table_reply_replaced(t, c);
+	else if (table_is_xtjit(t) && request_before(t) == id)
 		ret = -EAGAIN;	/* done, and undone: its counters went to someone else */
 	else
 		return 0;

@@ -43,6 +43,8 @@ static void scan_gen(const char *dir, const char *name, void *arg)
 	}
 	if (in_force && !s->t->cur) {
 		s->t->cur = g;
+		if (g->in_place)
+			gen_change_again(g);
 		return;
 	}
 	if (!s->last || g->number > s->last->number) {

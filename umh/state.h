@@ -15,7 +15,7 @@
  *       slot, seen, gate            of its programs at the hooks
  *       link-HOOK
  *       journal                     a move to or from the kernel
- *       gen-N/                      a generation: blob, counters, state, base
+ *       gen-N/                      a generation: blob, base, counters, state, image
  */
 #ifndef XTJIT_STATE_H
 #define XTJIT_STATE_H

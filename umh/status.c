@@ -96,8 +96,8 @@ static void print_helper(FILE *out)
 		fprintf(out, ", fallback %s", helper.fallback == XTJIT_FALLBACK_REFUSE ?
 			"refuse" : "kernel");
 	fputc('\n', out);
-	fprintf(out, "  requests %llu, rulesets %llu (%llu changed in part), refused %llu, handed to the kernel %llu, "
-		"namespaces taken over %llu\n", helper.requests, helper.replaces, helper.edits,
+	fprintf(out, "  requests %llu, rulesets %llu (%llu changed in part, %llu of them in place), refused %llu, handed to the kernel %llu, "
+		"namespaces taken over %llu\n", helper.requests, helper.replaces, helper.edits, helper.in_place,
 		helper.refused, helper.handed_over, helper.recovered);
 	if (module_is_open())
 		return;
@@ -116,7 +116,8 @@ static void print_updates(const struct space *s, FILE *out)
 			continue;
 		fprintf(out, "  last update of %s %s: ", t->family->name, t->row->name);
 		if (t->cur->edited)
-			fprintf(out, "in part, %u entries gone, %u new", t->cur->ndel, t->cur->nadd);
+			fprintf(out, "%s, %u entries gone, %u new", t->cur->in_place ? "in place" :
+				"in part", t->cur->ndel, t->cur->nadd);
 		else
 			fputs("as a whole", out);
 		fprintf(out, ", %llu us\n", t->update_ns / 1000);

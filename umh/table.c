@@ -38,7 +38,7 @@ static void close_fd(int *fd)
 }
 
 /* What takes time, and nobody waits for: done when the reply is on its way. */
-static struct gen *to_drop, *to_strip;
+static struct gen *to_drop, *to_strip, *changed;
 
 void table_later(void)
 {
@@ -47,7 +47,8 @@ void table_later(void)
 		gen_shed(to_strip);
 	}
 	gen_drop(to_drop);
-	to_strip = to_drop = NULL;
+	gen_drop(changed);
+	to_strip = to_drop = changed = NULL;
 }
 
 void table_close(struct table *t, bool drop)
@@ -250,8 +251,8 @@ int table_stage(struct table *t, struct gen *g, struct xt_err *err)
 	int ret;
 
 	g->number = ++t->w->last_gen;
-	g->prev = t->cur ? t->cur->number : 0;
-	ret = gen_pin(g, t->dir, err);
+	g->prev = t->cur && !g->in_place ? t->cur->number : 0;
+	ret = gen_pin(g, g->in_place ? t->cur : NULL, t->dir, err);
 	if (!ret && t->cur)
 		gen_inherit_ids(g, t->cur);
 	return ret;
@@ -299,6 +300,27 @@ out:
 	return ret;
 }
 
+int table_change(struct table *t, struct gen *g, struct xt_err *err)
+{
+	int ret = table_stage(t, g, err);
+
+	if (ret)
+		return ret;
+	table_later();
+	gen_change(g, t->cur);
+	ret = helper.backend->change(t, g, err);
+	if (ret) {
+		gen_unchanged(g, t->cur);
+		return ret;
+	}
+	gen_changed(g, t->cur);
+	to_drop = t->prev;
+	changed = t->cur;
+	t->prev = NULL;
+	t->cur = g;
+	return 0;
+}
+
 /* What the kernel would refuse, in its own way: with an errno, and no text. */
 static int as_the_kernel(struct call *c, int err)
 {
@@ -339,19 +361,37 @@ int table_reply_counters(struct call *c, const struct gen *g)
 	return 0;
 }
 
+int table_reply_replaced(struct table *t, struct call *c)
+{
+	const struct xt_counters *from;
+	__u64 request;
+	__u32 n;
+	void *out;
+
+	from = gen_replaced(t->cur, &n, &request);
+	if (!from)
+		return table_reply_counters(c, t->prev);
+	out = call_reply_dirty(c, n * sizeof(*from));
+	if (!out)
+		return -ENOMEM;
+	memcpy(out, from, n * sizeof(*from));
+	return 0;
+}
+
 static int replace_xtjit(struct table *t, struct call *c, struct gen *g, __u64 begin)
 {
 	int ret;
 
 	g->request = c->req.id;
 	g->commit_id = c->device ? c->req.id : 0;
-	ret = table_install(t, g, &c->err);
+	ret = g->in_place ? table_change(t, g, &c->err) : table_install(t, g, &c->err);
 	if (ret) {
 		gen_drop(g);
 		return ret;
 	}
 	helper.edits += g->edited;
-	ret = table_reply_counters(c, t->prev);
+	helper.in_place += g->in_place;
+	ret = table_reply_replaced(t, c);
 	t->update_ns = now_ns() - begin;
 	return ret;
 }

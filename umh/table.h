@@ -37,7 +37,8 @@ struct table_words {
 	__u64 move_id;		/* the request that moved it to the kernel; 0: none */
 	__u64 adding_id;	/* of a request whose counters go to the kernel */
 	__u64 added_id;		/* ... and went */
-	char text[1024];	/* the reason in words */
+	char text[1016];	/* the reason in words */
+	__u64 changed;		/* number of the last generation that came in place (gen_change()); or 0 */
 };
 
 struct table {
@@ -93,11 +94,15 @@ int table_add_counters(struct table *t, struct call *c);
 int table_replace(struct table *t, struct call *c);
 /* Its reply: the counters of the ruleset that was replaced. 0 or -ENOMEM. */
 int table_reply_counters(struct call *c, const struct gen *g);
+/* ... by t->cur.  There is such a one if it came in place, or t->prev is known. */
+int table_reply_replaced(struct table *t, struct call *c);
 
 /* gen_compile(), for this table. */
 enum gen_result table_compile(struct table *t, struct gen *g, struct xt_err *err);
 /* Brings @g (compiled) into force in place of t->cur, which becomes t->prev. */
 int table_install(struct table *t, struct gen *g, struct xt_err *err);
+/* The same, of one that gen_edit() made .in_place; the old one is gone then. */
+int table_change(struct table *t, struct gen *g, struct xt_err *err);
 /* Pins @g as the table's next generation. */
 int table_stage(struct table *t, struct gen *g, struct xt_err *err);
 /* Brings what is staged into force: it is t->cur then, and what was that t->prev. */
