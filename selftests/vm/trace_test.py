@@ -90,7 +90,8 @@ UDP = '-p udp -m udp --dport 1000:1999 -j TRACE'
 
 # (name, commands, lines are logged): one after the other
 STEPS = [
-    ('no TRACE', [], False),
+    ('no TRACE', ['-I FORWARD -s {other[0]} -p udp -j DROP', '-I FORWARD -s {other[1]} -p udp -j DROP',
+                  '-I FORWARD -s {other[2]} -p udp -j DROP'], False),
     ('TRACE', ['-t raw -I PREROUTING 3 ' + UDP, '-t raw -I PREROUTING 3 -p {icmp} -j TRACE',
                '-t raw -I PREROUTING 3 -p tcp -j TRACE', '-t raw -I OUTPUT -j TRACE'], True),
     ('another rule', ['-I INPUT 2 -p udp -m udp --dport 1003', '-t mangle -P INPUT DROP',
@@ -117,6 +118,7 @@ def names(v6):
     many = [f'-A FORWARD -s {net.format(i)} -p udp -j DROP' for i in range(1, 40)]
     # quota: of three packets; the ruleset is set anew in the third step
     return dict(quota=180 if v6 else 120, many='\n'.join(many), peer=PEER[v6][0],
+                other=[net.format(i) for i in range(50, 53)],
                 icmp='ipv6-icmp' if v6 else 'icmp',
                 reject='icmp6-port-unreachable' if v6 else 'icmp-port-unreachable')
 
@@ -194,8 +196,11 @@ def play(t, impl, v6):
     try:
         r.restore(rules(v6))
         for i, (name, commands, wanted) in enumerate(STEPS):
+            helper = impl.pid() if impl.real else 0
             for c in commands:
                 command(r, c)
+            if impl.real and 'kill' not in commands:
+                t.eq(impl.pid(), helper, f'v{6 if v6 else 4} {name}: the helper')
             log.lines()
             r.inject(frames(v6, 4000 + i))
             r.local(sends(v6, 5000 + i))
@@ -203,6 +208,9 @@ def play(t, impl, v6):
             out.append((log.lines(), r.save()))
             if impl.real:
                 check_status(t, r, wanted, name)
+                if not i:
+                    text = r.ns.run(impl.xtjit('status'), env=impl.env()).stdout
+                    t.ok('filter: in p' in text, f'v{6 if v6 else 4}: filter was changed', text)
     finally:
         log.close()
         r.close()
