@@ -305,7 +305,7 @@ void classify_put_keys(const struct ir_table *old, const struct ir_table *new,
 		       const struct cl_change *c, void *live, size_t stride);
 void classify_move_keys(const struct ir_table *old, const struct ir_table *new,
 			const struct cl_change *c, void *live, size_t stride);
-/* Into @w, which has room for CL_WRITES; how many. */
+/* Into @w, which has room for CL_WRITES; how many. What goes is behind what comes. */
 __u32 classify_writes(const struct cl_change *c, const struct cl_stale *stale, struct cl_write *w);
 /* May be done again. @image: NULL if it has none. */
 void classify_write(const struct cl_write *w, __u32 n, void *image, void *live, size_t stride);

@@ -301,22 +301,26 @@ void classify_changed(struct ir_table *old, struct ir_table *new, const struct c
 	old->image->fd = -1;
 }
 
+static struct cl_write write_of(const struct cl_slot_change *s, __u32 value)
+{
+	return (struct cl_write){
+		.image = s->image, .counted = s->counted ? s->counted + s->size - 4 : 0,
+		.value = value,
+	};
+}
+
 __u32 classify_writes(const struct cl_change *c, const struct cl_stale *stale, struct cl_write *w)
 {
 	__u32 n = 0;
 
-	for (__u32 i = 0; i < stale->n + c->n; i++) {
-		const struct cl_slot_change *s = i < stale->n ? &stale->slot[i] :
-						 &c->slot[i - stale->n];
-		bool comes = i >= stale->n && s->kind == CL_COMES;
-
-		if (i >= stale->n && s->kind != CL_COMES && s->kind != CL_GOES)
-			continue;
-		w[n++] = (struct cl_write){
-			.image = s->image, .value = comes ? s->value : CL_NONE,
-			.counted = s->counted ? s->counted + s->size - 4 : 0,
-		};
-	}
+	for (__u32 i = 0; i < stale->n; i++)
+		w[n++] = write_of(&stale->slot[i], CL_NONE);
+	for (__u32 i = 0; i < c->n; i++)
+		if (c->slot[i].kind == CL_COMES)
+			w[n++] = write_of(&c->slot[i], c->slot[i].value);
+	for (__u32 i = 0; i < c->n; i++)
+		if (c->slot[i].kind == CL_GOES)
+			w[n++] = write_of(&c->slot[i], CL_NONE);
 	return n;
 }
 

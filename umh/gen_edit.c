@@ -272,7 +272,8 @@ static bool first_to_need(const struct gen *old, const struct alone *add)
  */
 static bool may_be_in_place(const struct gen *old, const struct cl_edit *e)
 {
-	return old->edited && !old->fixed && old->maps.state < 0 && e->keep && e->ndel + e->nadd <= 1;
+	return old->edited && !old->fixed && old->maps.state < 0 && e->keep &&
+	       e->ndel <= 1 && e->nadd <= 1;
 }
 
 static void try_in_place(struct gen *g, const struct gen *old)

@@ -62,6 +62,11 @@ static bool find_gap(const struct gen *old, const struct xt_diff *d, __u32 *from
 	__u32 hi = counter_of(old, d->at + d->ndel);
 	bool first, last;
 
+	if (d->ndel) {		/* none of those that go: the maps may still have their counts */
+		lo = counter_of(old, d->at + d->ndel - 1) + 1;
+		*from = lo;
+		return hi - lo >= d->nadd;
+	}
 	if (hi - lo < d->nadd)
 		return false;
 	last = last_of_chain(&old->rs, d->at + d->ndel, &first);

@@ -33,12 +33,23 @@ void gen_unchanged(struct gen *g, struct gen *old)
 	old->unsettled = true;
 }
 
+/*
+ * A packet that both rules match, the one that comes and the one that goes, meets one of them:
+ * when it looked for the first before that came, the second is still there.
+ */
 void gen_changed(struct gen *g, struct gen *old)
 {
+	void *image = classify_data(&old->grouped), *live = old->live.p;
+	size_t stride = counters_stride(&old->maps);
 	const struct cl_write *w;
-	__u32 n = gen_base_writes(g, &w);
+	__u32 n = gen_base_writes(g, &w), come = n;
 
-	classify_write(w, n, classify_data(&old->grouped), old->live.p, counters_stride(&old->maps));
+	while (come && w[come - 1].value == CL_NONE)
+		come--;
+	classify_write(w, come, image, live, stride);
+	if (come && come < n)
+		grace();
+	classify_write(w + come, n - come, image, live, stride);
 	classify_changed(&old->grouped, &g->grouped, g->change, old->stale);
 	g->maps = old->maps;
 	g->live = old->live;

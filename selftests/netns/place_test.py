@@ -86,6 +86,24 @@ def one_by_one(w):
 
 
 @test
+def replaced(w):
+    """a rule takes another's place: it counts from nothing"""
+    group(w)
+    w.ipt('-I', 'OUTPUT', '100', *rule('8.1'))
+    place = []
+    for i in range(2, 12):
+        new, old = f'8.{i}', f'8.{i - 1}'
+        check(send(w, new, old) == [new], f'{new} before it comes, {old} before it goes')
+        before = in_place(w)
+        w.ipt('-R', 'OUTPUT', '100', *rule(new))
+        place.append(in_place(w)[1] - before[1])
+        check(send(w, new, old, '9.7', n=2) == [old], f'{new} has come, {old} has gone')
+        got = counts(w)
+        check(got[new] == 1 and old not in got and got['9.7'] == i - 1, f'{new}: {got}')
+    check(sum(place) >= 5, f'in place: {place}')
+
+
+@test
 def gap(w):
     """as many rules as a gap has room for come in place, then it is made anew"""
     group(w, 600)
