@@ -93,7 +93,7 @@ static struct xtjit_trace *all_traces(const struct gen *g)
 	const struct xt_ruleset *rs = now ? &now->rs : &g->rs;
 
 	for (__u32 i = 0; traces && rs->rules && i < rs->nrules; i++) {
-		struct xtjit_trace *to = &traces[g->counters ? g->counters[i] : i];
+		struct xtjit_trace *to = &traces[gen_counter_of(g, i)];
 		const struct xt_chain *c = rs->rules[i].chain < rs->nchains ?
 					   &rs->chains[rs->rules[i].chain] : NULL;
 

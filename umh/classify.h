@@ -265,9 +265,9 @@ int classify_edit(const struct ir_table *old, const struct cl_edit *e, struct ir
  *	classify_write()	of what classify_writes() lists: it is done
  *	classify_changed()	@new has @old's map now; @old has none
  *
- * @stale: slots that the change before this one has left, which the caller keeps; since then there
- * was a grace period.  The list of this change has that they are free, what
- * they have counted is to be kept, and classify_changed() puts those that are new in their place.
+ * @stale, which the caller keeps from change to change: slots that the last one has left, with what
+ * they have counted.  A grace period later this one frees them (the caller keeps the counts), and
+ * classify_changed() puts those that it has left in their place.
  */
 #define CL_CHANGES 64
 
@@ -282,7 +282,7 @@ struct cl_slot_change {
 };
 
 struct cl_change {
-	bool wide;		/* a key is written in more than one step */
+	bool wide;		/* a key is written that has more than 32 bits: not in one step */
 	__u32 n;
 	struct cl_slot_change slot[CL_CHANGES];
 };
@@ -305,11 +305,14 @@ void classify_put_keys(const struct ir_table *old, const struct ir_table *new,
 		       const struct cl_change *c, void *live, size_t stride);
 void classify_move_keys(const struct ir_table *old, const struct ir_table *new,
 			const struct cl_change *c, void *live, size_t stride);
-/* Into @w, which has room for CL_WRITES; how many. What goes is behind what comes. */
+/*
+ * Into @w, which has room for CL_WRITES; how many. Values that go are behind those that come,
+ * between which the caller has a grace period go by.
+ */
 __u32 classify_writes(const struct cl_change *c, const struct cl_stale *stale, struct cl_write *w);
-/* May be done again. @image: NULL if it has none. */
+/* May be done again. */
 void classify_write(const struct cl_write *w, __u32 n, void *image, void *live, size_t stride);
-/* Where it ends before classify_write(): adds what is left then; false: there is no room. */
+/* Where it ends before classify_write(): adds to *@stale what it has left; false: there is no room. */
 bool classify_left(const struct cl_change *c, struct cl_stale *stale);
 void classify_changed(struct ir_table *old, struct ir_table *new, const struct cl_change *c,
 		      struct cl_stale *stale);

@@ -135,7 +135,7 @@ static bool take_slot(const struct tab *old, const struct tab *new, __u32 i, str
 		if (s->kind == CL_COMES && has_any(old, is))
 			return false;
 	}
-	c->wide |= old->f->nwords > 1;
+	c->wide |= !had && old->f->slot_size - 4 > 4;
 	c->n++;
 	return true;
 }
@@ -185,12 +185,28 @@ static void store(__u8 *p, __u32 value)
 	__atomic_store_n((__u32 *)p, value, __ATOMIC_RELEASE);
 }
 
-/* The value, in the image, and in each CPU's slots. */
-static void put(const struct cl_slot_change *s, __u32 value, __u8 *image, __u8 *live, size_t stride)
+static struct cl_write write_of(const struct cl_slot_change *s, __u32 value)
 {
-	store(image + s->image, value);
-	for (int cpu = 0; s->counted && cpu < possible_cpus(); cpu++)
-		store(live + cpu * stride + s->counted + s->size - 4, value);
+	return (struct cl_write){
+		.image = s->image, .counted = s->counted ? s->counted + s->size - 4 : 0,
+		.value = value,
+	};
+}
+
+void classify_write(const struct cl_write *w, __u32 n, void *image, void *live, size_t stride)
+{
+	for (__u32 i = 0; i < n; i++) {
+		store(image + w[i].image, w[i].value);
+		for (int cpu = 0; w[i].counted && cpu < possible_cpus(); cpu++)
+			store(live + cpu * stride + w[i].counted, w[i].value);
+	}
+}
+
+static void put(const struct cl_slot_change *s, __u32 value, void *image, void *live, size_t stride)
+{
+	struct cl_write w = write_of(s, value);
+
+	classify_write(&w, 1, image, live, stride);
 }
 
 /* The key of a slot that has no rule; what its counters had is nobody's. */
@@ -301,14 +317,6 @@ void classify_changed(struct ir_table *old, struct ir_table *new, const struct c
 	old->image->fd = -1;
 }
 
-static struct cl_write write_of(const struct cl_slot_change *s, __u32 value)
-{
-	return (struct cl_write){
-		.image = s->image, .counted = s->counted ? s->counted + s->size - 4 : 0,
-		.value = value,
-	};
-}
-
 __u32 classify_writes(const struct cl_change *c, const struct cl_stale *stale, struct cl_write *w)
 {
 	__u32 n = 0;
@@ -322,14 +330,4 @@ __u32 classify_writes(const struct cl_change *c, const struct cl_stale *stale, s
 		if (c->slot[i].kind == CL_GOES)
 			w[n++] = write_of(&c->slot[i], CL_NONE);
 	return n;
-}
-
-void classify_write(const struct cl_write *w, __u32 n, void *image, void *live, size_t stride)
-{
-	for (__u32 i = 0; i < n; i++) {
-		if (image)
-			store(image + w[i].image, w[i].value);
-		for (int cpu = 0; w[i].counted && cpu < possible_cpus(); cpu++)
-			store(live + cpu * stride + w[i].counted, w[i].value);
-	}
 }

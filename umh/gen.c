@@ -104,6 +104,8 @@ void gen_shed(struct gen *g)
 	struct gen_blob *b;
 	struct pmem m;
 
+	if (g->image && !state_unpin(g->dir, "image"))
+		g->image = false;
 	if (g->h.size < SHED_MIN || pmem_create(&m, BLOB_NAME, GEN_ENTRIES, &err))
 		return;
 	b = m.p;
@@ -252,9 +254,12 @@ static int compile_traced(const struct gen *g, const struct compile_env *env, st
 	if (!now)
 		return err->err ?: -EIO;
 	t = &now->ir;
-	for (__u32 c = 0; g->counters && c < t->nchains; c++)
-		for (__u32 i = 0; i < t->chains[c].nrules; i++)
-			t->chains[c].rules[i].counter = g->counters[t->chains[c].rules[i].counter];
+	for (__u32 c = 0; c < t->nchains; c++)
+		for (__u32 i = 0; i < t->chains[c].nrules; i++) {
+			__u32 *counter = &t->chains[c].rules[i].counter;
+
+			*counter = gen_counter_of(g, *counter);
+		}
 	t->ncounters = g->nnumbers;
 	fd = helper.backend->compile(t, &g->maps, env, err);
 	gen_close(now);

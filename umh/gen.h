@@ -55,6 +55,12 @@ struct gen {
 	char dir[PIN_DIR_MAX];
 };
 
+/* The counter, in the maps, of the rule of an entry. */
+static inline __u32 gen_counter_of(const struct gen *g, __u32 entry)
+{
+	return g->counters ? g->counters[entry] : entry;
+}
+
 /*
  * Why a ruleset was not taken: refused, as the kernel would; or it has no
  * compiled form, and the kernel may.
@@ -68,15 +74,16 @@ enum gen_result gen_decode(struct gen **out, const struct xt_family *f,
 
 /*
  * The same, and compiled, from @old, if they differ so little that what is alike
- * need not be done again (classify_edit()); GEN_UNCOMPILED if not.
+ * need not be done again (classify_edit()); GEN_UNCOMPILED if not.  With .in_place it is
+ * not compiled: it is for table_change().
  */
 enum gen_result gen_edit(struct gen **out, struct gen *old, const struct xt_replace_hdr *h,
 			 const void *entries, __u64 netns);
 
 /*
- * A generation that gen_edit() made with .in_place, pinned, takes the place of @old.  When
- * gen_change() has prepared it, it is brought into force (struct backend's change()), and then,
- * whatever happens, gen_changed() completes it, with @old's program and maps; or
+ * A generation that gen_edit() made with .in_place, and that is pinned, takes the place of @old:
+ * gen_change() prepares it, struct backend's change() brings it into force, and gen_changed()
+ * completes it, with @old's program and maps.  Where it cannot be brought into force,
  * gen_unchanged(), and @old stays.
  */
 void gen_change(struct gen *g, struct gen *old);
@@ -84,7 +91,10 @@ void gen_changed(struct gen *g, struct gen *old);
 void gen_unchanged(struct gen *g, struct gen *old);
 /* gen_changed(), for who finds such a generation in force. */
 void gen_change_again(struct gen *g);
-/* The counters of what it replaced in place; NULL: it did not. *@n of them; *@request set that. */
+/*
+ * The last counters, *@n, of the generation that it replaced in place, which request *@request
+ * had set; NULL: it did not replace one so.
+ */
 const struct xt_counters *gen_replaced(const struct gen *g, __u32 *n, __u64 *request);
 
 /* Where no native slot turns connection tracking on, but a compiled match needs it: its slot, in .tracks. */
@@ -148,8 +158,9 @@ struct gen_origin {
 };
 /* The counters that @g's rules have after the change @d of @old, and what *e is to know of it. */
 bool gen_numbers(struct gen *g, const struct gen *old, const struct xt_diff *d, struct cl_edit *e);
-/* Reads and writes what base has of a change in place; see gen_base.c. */
-void gen_base_changed(struct gen *g, const struct gen *old, const struct cl_write *w, __u32 n);
+/* Before @g takes the place of @old: base has @old's counters, and the @n writes to be made. */
+void gen_base_change(struct gen *g, const struct gen *old, const struct cl_write *w, __u32 n);
+/* Those; how many. */
 __u32 gen_base_writes(const struct gen *g, const struct cl_write **w);
 struct gen *gen_new(void);
 /* Makes g->blob, for @size bytes of entries: where they belong; NULL with @err. */

@@ -132,12 +132,7 @@ int gen_base_open(struct gen *g)
 	return 0;
 }
 
-static __u32 number(const struct gen *g, __u32 entry)
-{
-	return g->counters ? g->counters[entry] : entry;
-}
-
-/* What the maps have, by number. */
+/* What the maps have counted, by their counters; malloc()ed. */
 static struct xt_counters *live(const struct gen *g)
 {
 	struct xt_counters *n = calloc(g->nnumbers + 1, sizeof(*n));
@@ -148,13 +143,13 @@ static struct xt_counters *live(const struct gen *g)
 	return n;
 }
 
-/* The sum, and, where there are no numbers, @n, of each entry. */
+/* @out, of each entry: the sum, and what the maps have counted, @n. */
 static void add_sum(const struct gen *g, const struct xt_counters *n, struct xt_counters *out)
 {
 	const struct xt_counters *from = sum(g, base(g), valid(base(g)));
 
 	for (__u32 i = 0; i < g->ncounters; i++) {
-		const struct xt_counters *x = &n[number(g, i)];
+		const struct xt_counters *x = &n[gen_counter_of(g, i)];
 
 		out[i].pcnt = x->pcnt + (from ? from[i].pcnt : 0);
 		out[i].bcnt = x->bcnt + (from ? from[i].bcnt : 0);
@@ -190,14 +185,14 @@ static void without_stale(const struct gen *old, struct xt_counters *n)
  * The maps go on counting: what they have so far, and will have when that is written,
  * is subtracted in the sum.
  */
-void gen_base_changed(struct gen *g, const struct gen *old, const struct cl_write *w, __u32 nw)
+void gen_base_change(struct gen *g, const struct gen *old, const struct cl_write *w, __u32 nw)
 {
 	struct xt_counters *n = live(old), *to = sum(g, base(g), 0);
 
 	add_sum(old, n, was(g));
 	without_stale(old, n);
 	for (__u32 i = 0; i < g->ncounters; i++) {
-		const struct xt_counters *x = &n[number(g, i)];
+		const struct xt_counters *x = &n[gen_counter_of(g, i)];
 
 		to[i].pcnt = -x->pcnt;
 		to[i].bcnt = -x->bcnt;

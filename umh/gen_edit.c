@@ -292,7 +292,7 @@ static void try_in_place(struct gen *g, const struct gen *old)
 }
 
 /* g->grouped, and the counters of its rules. */
-static int classes(struct gen *g, const struct gen *old, const struct xt_diff *d, struct cl_edit *e,
+static int edit_lookups(struct gen *g, const struct gen *old, const struct xt_diff *d, struct cl_edit *e,
 		   struct xt_err *err)
 {
 	int ret = gen_numbers(g, old, d, e) ? 0 : -ENOMEM;
@@ -320,7 +320,7 @@ static int edit_groups(struct gen *g, struct gen *old, const struct xt_diff *d, 
 	__u32 hooks;
 
 	if (!d->ndel && !d->nadd)
-		return edit_slots(g, old, d, &e, &add, 0) ?: classes(g, old, d, &e, err);
+		return edit_slots(g, old, d, &e, &add, 0) ?: edit_lookups(g, old, d, &e, err);
 	if (chain < 0 || d->ndel + d->nadd > EDIT_MAX)
 		return -EAGAIN;
 	hooks = xt_blob_comefrom(g->rs.family, old->rs.blob, d->offset);
@@ -335,7 +335,7 @@ static int edit_groups(struct gen *g, struct gen *old, const struct xt_diff *d, 
 		ir_needs(&del.ir, &needs);
 		/* perhaps the last that needs it, or the first */
 		if ((!del.there || !needs.conntrack) && !first_to_need(old, &add))
-			ret = edit_slots(g, old, d, &e, &add, hooks) ?: classes(g, old, d, &e, err);
+			ret = edit_slots(g, old, d, &e, &add, hooks) ?: edit_lookups(g, old, d, &e, err);
 	}
 	alone_free(&del);
 	alone_free(&add);

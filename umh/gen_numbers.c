@@ -23,11 +23,6 @@ static bool numbers_matter(const struct ir_table *t)
 	return false;
 }
 
-static __u32 counter_of(const struct gen *g, __u32 entry)
-{
-	return g->counters ? g->counters[entry] : entry;
-}
-
 /* Counters that no rule has belong to the next one. */
 static __u32 *entries_of(const __u32 *counter, __u32 n, __u32 ncounters)
 {
@@ -58,12 +53,12 @@ static bool last_of_chain(const struct xt_ruleset *rs, __u32 entry, bool *first)
 /* Where the counters of new rules begin, between those around them; false: there are too few. */
 static bool find_gap(const struct gen *old, const struct xt_diff *d, __u32 *from)
 {
-	__u32 lo = d->at ? counter_of(old, d->at - 1) + 1 : 0;
-	__u32 hi = counter_of(old, d->at + d->ndel);
+	__u32 lo = d->at ? gen_counter_of(old, d->at - 1) + 1 : 0;
+	__u32 hi = gen_counter_of(old, d->at + d->ndel);
 	bool first, last;
 
 	if (d->ndel) {		/* none of those that go: the maps may still have their counts */
-		lo = counter_of(old, d->at + d->ndel - 1) + 1;
+		lo = gen_counter_of(old, d->at + d->ndel - 1) + 1;
 		*from = lo;
 		return hi - lo >= d->nadd;
 	}
@@ -92,7 +87,7 @@ static void gaps_around(const struct gen *old, const struct xt_diff *d, const st
 	__u32 first = entry ? entry[g->first] : g->first, last = entry ? entry[g->last] : g->last;
 
 	gap_at(d, first, gap);
-	gap_at(d, counter_of(old, last) == g->last ? last + 1 : last, gap);
+	gap_at(d, gen_counter_of(old, last) == g->last ? last + 1 : last, gap);
 }
 
 /* Those that are there. */
@@ -101,7 +96,7 @@ static void gaps_again(const struct gen *old, const struct xt_diff *d, __u8 *gap
 	__u32 n = 0;
 
 	for (__u32 i = 0; old->counters && i < old->ncounters && n < GAPS; i++)
-		if (counter_of(old, i) > (i ? counter_of(old, i - 1) + 1 : 0)) {
+		if (gen_counter_of(old, i) > (i ? gen_counter_of(old, i - 1) + 1 : 0)) {
 			gap_at(d, i, gap);
 			n++;
 		}
@@ -151,8 +146,8 @@ bool gen_numbers(struct gen *g, const struct gen *old, const struct xt_diff *d, 
 	e->keep = gap;
 	g->nnumbers = old->nnumbers;
 	for (__u32 i = 0; gap && i < n; i++)
-		counter[i] = i < at ? counter_of(old, i) : i - at < d->nadd ? from + i - at :
-			     counter_of(old, i - d->nadd + d->ndel);
+		counter[i] = i < at ? gen_counter_of(old, i) : i - at < d->nadd ? from + i - at :
+			     gen_counter_of(old, i - d->nadd + d->ndel);
 	if (!gap && !number_all(old, d, was, n, counter, &g->nnumbers))
 		return false;
 	is = gap ? NULL : entries_of(counter, n, g->nnumbers);

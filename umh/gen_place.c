@@ -24,7 +24,7 @@ void gen_change(struct gen *g, struct gen *old)
 	if (g->change->wide)
 		grace();
 	classify_move_keys(&old->grouped, &g->grouped, g->change, old->live.p, stride);
-	gen_base_changed(g, old, w, classify_writes(g->change, old->stale, w));
+	gen_base_change(g, old, w, classify_writes(g->change, old->stale, w));
 }
 
 void gen_unchanged(struct gen *g, struct gen *old)
@@ -37,12 +37,9 @@ void gen_unchanged(struct gen *g, struct gen *old)
  * A packet that both rules match, the one that comes and the one that goes, meets one of them:
  * when it looked for the first before that came, the second is still there.
  */
-void gen_changed(struct gen *g, struct gen *old)
+static void write_all(const struct cl_write *w, __u32 n, void *image, void *live, size_t stride)
 {
-	void *image = classify_data(&old->grouped), *live = old->live.p;
-	size_t stride = counters_stride(&old->maps);
-	const struct cl_write *w;
-	__u32 n = gen_base_writes(g, &w), come = n;
+	__u32 come = n;
 
 	while (come && w[come - 1].value == CL_NONE)
 		come--;
@@ -50,6 +47,14 @@ void gen_changed(struct gen *g, struct gen *old)
 	if (come && come < n)
 		grace();
 	classify_write(w + come, n - come, image, live, stride);
+}
+
+void gen_changed(struct gen *g, struct gen *old)
+{
+	const struct cl_write *w;
+	__u32 n = gen_base_writes(g, &w);
+
+	write_all(w, n, classify_data(&old->grouped), old->live.p, counters_stride(&old->maps));
 	classify_changed(&old->grouped, &g->grouped, g->change, old->stale);
 	g->maps = old->maps;
 	g->live = old->live;
@@ -81,6 +86,6 @@ void gen_change_again(struct gen *g)
 		xt_log("%s: its last change is only done in part", g->dir);
 		return;
 	}
-	classify_write(w, n, image.p, g->live.p, stride);
+	write_all(w, n, image.p, g->live.p, stride);
 	pmem_close(&image);
 }

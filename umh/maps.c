@@ -39,7 +39,7 @@ static void add(struct xt_counters *out, const struct xt_counters *n)
 	out->bcnt += __atomic_load_n(&n->bcnt, __ATOMIC_RELAXED);
 }
 
-/* What a slot has counted belongs to the rule of its value; a marker's is none. */
+/* What a slot has counted, most have nothing, belongs to the rule of its value; a marker's is none. */
 static void add_slots(const struct table_maps *m, const void *p, struct xt_counters *out)
 {
 	for (int i = 0; i < COUNTED_SIZES; i++)

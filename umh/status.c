@@ -152,7 +152,7 @@ static int dump_table(const struct space *s, const struct table *t, const struct
 		return xt_fail(err, -ENODATA, "%s: its rules cannot be read", t->row->name);
 	if (d->what == XTJIT_DUMP_BPF)
 		return gen_listing(g, s->cookie, out, err);
-	if (!g->edited) {
+	if (!g->edited && !g->counters) {
 		ir_print(out, &g->grouped);
 		return 0;
 	}

@@ -94,7 +94,7 @@ int table_add_counters(struct table *t, struct call *c);
 int table_replace(struct table *t, struct call *c);
 /* Its reply: the counters of the ruleset that was replaced. 0 or -ENOMEM. */
 int table_reply_counters(struct call *c, const struct gen *g);
-/* ... by t->cur.  There is such a one if it came in place, or t->prev is known. */
+/* The same, of what t->cur replaced: that came in place, or there is t->prev. */
 int table_reply_replaced(struct table *t, struct call *c);
 
 /* gen_compile(), for this table. */

@@ -207,6 +207,9 @@ def cut_short(w):
     before[host] += 1
     before['9.7'] += 2
     check(counts(w) == before, f'{counts(w)}, not {before}')
+    text = w.xtjit('dump', '--ir', 'filter')
+    numbers = [int(n) for n in re.findall(r'^ +(\d+): ', text, re.M)]
+    check(len(numbers) > 200 and sorted(numbers) == list(range(len(numbers))), f'the numbers of rules have gaps: {text}')
     for i in range(4):		# once more, with a table that was read again
         w.ipt('-A', 'OUTPUT', *rule(f'4.{i + 1}'))
         w.ipt('-D', 'OUTPUT', *rule(f'9.{i + 1}'))
