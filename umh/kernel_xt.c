@@ -27,19 +27,20 @@ bool kxt_is_absent(void)
 	return absent;
 }
 
-static int raw_socket(const struct xt_family *f)
+/* Any socket of the family will do. One that is raw would take packets of its protocol. */
+static int opt_socket(const struct xt_family *f)
 {
 	int fd;
 
 	if (absent)
 		return -ENOPROTOOPT;
-	fd = socket(f->af, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	fd = socket(f->af, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	return fd < 0 ? -errno : fd;
 }
 
 int kxt_get(const struct xt_family *f, int optname, void *buf, socklen_t *len)
 {
-	int fd = raw_socket(f);
+	int fd = opt_socket(f);
 	int ret;
 
 	if (fd < 0)
@@ -67,7 +68,7 @@ static int set_option(void *arg)
 
 int kxt_set(const struct xt_family *f, int optname, const void *buf, size_t len)
 {
-	struct option o = { .f = f, .fd = raw_socket(f), .name = optname, .buf = buf, .len = len };
+	struct option o = { .f = f, .fd = opt_socket(f), .name = optname, .buf = buf, .len = len };
 	int ret;
 
 	if (o.fd < 0)

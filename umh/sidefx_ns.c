@@ -220,38 +220,26 @@ struct ns_ctx *ns_get(__u64 cookie)
 }
 
 /*
- * What a raw socket would receive is not for us; nor does the kernel answer
- * packets of protocol 255 with an error where a socket takes them, so that
- * those sockets are bound to an address that no such packet has.
+ * What a raw socket would receive is not for us.  The sockets are of protocol
+ * ICMP, whatever is sent: the kernel handles that one with a socket, too, while
+ * a packet of a protocol unknown to it, or 255, is not answered where one takes it.
  */
-static int sock_deaf(int fd, enum ns_sock kind)
+static int sock_setup(int fd, enum ns_sock kind)
 {
 	struct sock_filter none = BPF_STMT(BPF_RET | BPF_K, 0);
 	struct sock_fprog prog = { .len = 1, .filter = &none };
-	struct sockaddr_in in = { .sin_family = AF_INET };
-	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	int one = 1, err;
 
-	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)))
-		return -errno;
-	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (kind == NS_RAW4 && bind(fd, (void *)&in, sizeof(in)))
-		return -errno;
-	if (kind == NS_RAW6 && bind(fd, (void *)&in6, sizeof(in6)))
-		return -errno;
-	return 0;
-}
-
-static int sock_setup(int fd, enum ns_sock kind)
-{
-	int one = 1, err = 0;
-
-	if (kind == NS_RAW4) {
-		err = setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one)) ||
+	err = setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
+	if (kind == NS_RAW4)
+		err = err || setsockopt(fd, IPPROTO_IP, IP_HDRINCL, &one, sizeof(one)) ||
+		      setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one)) ||
 		      setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof(one));
-	} else {
-		err = setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &one, sizeof(one));
-	}
-	return err ? -errno : sock_deaf(fd, kind);
+	else
+		err = err || setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &one, sizeof(one));
+	if (kind == NS_RAW6)
+		err = err || setsockopt(fd, IPPROTO_IPV6, IPV6_HDRINCL, &one, sizeof(one));
+	return err ? -errno : 0;
 }
 
 static int sock_register(int fd, bool related)
@@ -302,7 +290,7 @@ int ns_socket(struct ns_ctx *ns, enum ns_sock kind, bool related)
 	if (err)
 		return err;
 	fd = socket(kind == NS_RAW4 ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC,
-		    kind == NS_ICMP6 ? IPPROTO_ICMPV6 : IPPROTO_RAW);
+		    kind == NS_RAW4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 	if (fd < 0)
 		err = -errno;
 	netns_leave();

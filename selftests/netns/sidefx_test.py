@@ -468,6 +468,18 @@ def compare_lines(title, theirs, ours, least):
     ok(theirs == ours and len(theirs) >= least, "%s: %d lines" % (title.strip(), len(theirs)), *why)
 
 
+def test_raw(b):
+    """
+    A packet of protocol 255 is not answered where a raw socket of that protocol
+    is: there is but the test's own.
+    """
+    for name, icmp in ("raw", "0001"), ("raw6", "003A"):
+        rows = b.net.sh("r", "cat /proc/net/" + name).splitlines()[1:]
+        kinds = [row.split()[1].split(":")[1] for row in rows]
+        ok(kinds.count("00FF") == 1 and icmp in kinds, "no socket in %s is a trap" % name,
+           repr(kinds))
+
+
 def test_refs(b):
     before, after = b.feeder.refs()
     ok(before[b"refs"] == before[b"map"] + 1 and before[b"map"] >= 4,
@@ -486,7 +498,8 @@ def main():
         try:
             no_limits(b)
             for test in (test_kinds, test_options, test_destinations, test_local, test_rules,
-                         test_mark, test_limits, test_log, test_sources, test_dnat, test_refs):
+                         test_mark, test_limits, test_log, test_sources, test_dnat, test_raw,
+                         test_refs):
                 if not only or test.__name__[5:] in only:
                     test(b)
         finally:
