@@ -99,6 +99,7 @@ static void want_pred(struct cg *g, const struct ir_pred *p)
 	case IR_P_OWNER:
 		want(&g->slot[SLOT_SCRATCH]);
 		want_self(g);
+		want(cg_v6(g) ? &g->slot[SLOT_PROTO6] : &g->field[IR_PROTO]);
 		break;
 	}
 }

@@ -5,6 +5,7 @@
  * which costs nothing.
  */
 #include <errno.h>
+#include <linux/in.h>
 #include <linux/netfilter/xt_owner.h>
 #include <string.h>
 #include <unistd.h>
@@ -457,6 +458,22 @@ static void owner_sock(struct cg *g, __u32 none)
 	place(e, full);
 }
 
+/* To @reset if it is a TCP reset of the helper's, which has no socket where the kernel sends it. */
+static void owner_reset(struct cg *g, __u32 reset)
+{
+	struct emit *e = &g->e;
+	__u32 no = new_label(e);
+
+	ld_slot(g, R1, SLOT_SELF);
+	jmpi(e, BPF_JEQ, R1, 0, no);
+	if (cg_v6(g))
+		ld_slot(g, R1, SLOT_PROTO6);
+	else
+		ld_field(g, R1, IR_PROTO);
+	jmpi(e, BPF_JEQ, R1, IPPROTO_TCP, reset);
+	place(e, no);
+}
+
 /* net/netfilter/xt_owner.c owner_mt(); r3 uids, r4 gids (first << 32 | last), r5 flags */
 static void lib_owner(struct cg *g)
 {
@@ -468,6 +485,7 @@ static void lib_owner(struct cg *g)
 	st(e, U64, R10, -8, R3);
 	st(e, U64, R10, -16, R4);
 	mov(e, R8, R5);
+	owner_reset(g, none);
 	owner_sock(g, none);
 	kload_member(g, U64, R3, R9, "sock", "sk_socket");
 	jmpi(e, BPF_JEQ, R3, 0, none);
