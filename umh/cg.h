@@ -56,7 +56,7 @@ enum cg_slot {
 	SLOT_OFACE,
 	SLOT_PC,
 	SLOT_NATIVE,		/* cb[3] of the module's */
-	SLOT_EVENT,		/* 48 bytes: the fixed part of struct event */
+	SLOT_EVENT,		/* 48 bytes: the fixed part of struct event; in SCRATCH if there is one */
 	SLOT_SCRATCH,		/* 64 bytes for the library's functions */
 	SLOT_NMATCH,
 	SLOT_MATCHES,		/* CG_MATCHES * 4 bytes */

@@ -240,7 +240,10 @@ int cg_layout(struct cg *g)
 		want_l4(g);
 	g->frame = 0;
 	for (int i = 0; i < CG_NSLOTS; i++)
-		give(g, &g->slot[i], slot_size(i));
+		if (i != SLOT_EVENT || g->slot[SLOT_SCRATCH] < 0)
+			give(g, &g->slot[i], slot_size(i));
+	if (g->slot[SLOT_EVENT] >= 0 && g->slot[SLOT_SCRATCH] >= 0)
+		g->slot[SLOT_EVENT] = g->slot[SLOT_SCRATCH];	/* never in use at once */
 	for (int i = 0; i < IR_NFIELDS; i++)
 		give(g, &g->field[i], 8);
 	for (int i = 0; i < IR6_NFIELDS; i++)
@@ -249,7 +252,7 @@ int cg_layout(struct cg *g)
 	g->frame += (g->levels * 4 + 7) & ~7;
 	if (g->frame > CG_MAX_FRAME)
 		return xt_fail(g->err, -EOPNOTSUPP,
-			       "%s: chains that are jumped to from several places nest %d deep, more than a program can return from",
+			       "%s: chains that are jumped to from several places nest %d deep, more than a program has room for besides what the rules look at",
 			       g->tabs[0].ir->table->name, g->levels);
 	return 0;
 }

@@ -6,6 +6,10 @@ HOOKS = {'raw': ['PREROUTING', 'OUTPUT'],
          'security': ['INPUT', 'FORWARD', 'OUTPUT']}
 IN, OUT = {'PREROUTING', 'INPUT', 'FORWARD'}, {'FORWARD', 'OUTPUT', 'POSTROUTING'}
 OWNED = {'OUTPUT', 'POSTROUTING'}
+REJECTS = {False: ('net-unreachable', 'host-unreachable', 'proto-unreachable', 'port-unreachable',
+                   'net-prohibited', 'host-prohibited', 'admin-prohibited'),
+           True: ('no-route', 'adm-prohibited', 'addr-unreachable', 'port-unreachable',
+                  'policy-fail', 'reject-route')}
 PORTS = [22, 53, 80, 443, 1024, 8080, 33333, 65535]
 NETS = {False: ['10.71.0.2/32', '10.72.0.2/32', '10.71.0.0/24', '10.72.0.1/32', '10.71.0.1/32',
                 '8.0.0.0/5', '10.64.0.0/10', '0.0.0.1/0.0.0.1', '172.16.0.0/12', '203.0.113.7/32'],
@@ -46,7 +50,8 @@ class Rules:
 
     def rule(self, table, hooks, chains):
         r = self.r
-        proto = r.choice((None, None, 'tcp', 'tcp', 'udp', 'udp', 'icmp', 'sctp', '47', '! tcp'))
+        proto = r.choice((None, None, 'tcp', 'tcp', 'udp', 'udp', 'icmp', 'sctp', '47', '255',
+                          '! tcp', '! udp'))
         parts = self.base(hooks, proto)
         if proto in ('tcp', 'udp', 'icmp', 'sctp') and r.random() < 0.75:
             parts.append(getattr(self, proto)())
@@ -106,7 +111,7 @@ class Rules:
         return f'-m sctp {self.ports("sctp")}'.strip()
 
     def icmp(self):
-        kind = self.r.choice((1, 3, 4, 128, 129) if self.v6 else (0, 3, 8, 11, '3/1'))
+        kind = self.r.choice((1, 3, 4, 128, 129, '1/4') if self.v6 else (0, 3, 8, 11, '3/1', 'any'))
         return (f'-m icmp6 {self.no()}--icmpv6-type {kind}' if self.v6
                 else f'-m icmp {self.no()}--icmp-type {kind}')
 
@@ -118,8 +123,7 @@ class Rules:
         a, b = ('fd71::1', 'fd72::1') if self.v6 else ('10.71.0.1', '10.72.0.1')
         rows = [
             f'-m conntrack {self.no()}--ctstate {states}', f'-m state {self.no()}--state {states}',
-            f'-m conntrack {self.no()}--ctorigsrc {net}', '-m conntrack --ctdir ' +
-            r.choice(('ORIGINAL', 'REPLY')), f'-m conntrack --ctorigdstport {self.port()}',
+            self.conntrack(states), self.conntrack(states),
             f'-m mark {self.no()}--mark {r.choice(("0x0", "0x7", "0x3/0x3"))}',
             f'-m length {self.no()}--length {r.choice(("0:60", "100:", "28", "61:99"))}',
             f'-m {"hl --hl" if self.v6 else "ttl --ttl"}-{r.choice(("eq 64", "lt 64", "gt 100"))}',
@@ -140,14 +144,33 @@ class Rules:
         if hooks <= IN:
             rows.append(f'-m mac {self.no()}--mac-source 02:00:00:00:b1:0{r.choice("127")}')
         if hooks <= OWNED:
-            rows.append(r.choice((f'-m owner {self.no()}--uid-owner {r.choice((0, 1000))}',
-                                  f'-m owner {self.no()}--socket-exists',
-                                  f'-m owner {self.no()}--gid-owner 50-100')))
+            rows.append(self.owner())
         if proto in ('tcp', 'udp', 'sctp'):
             some = ','.join(map(str, sorted(r.sample(PORTS[:5], 3))))
             rows += [f'-m multiport {self.no()}--{k} {some},2000:9000'
                      for k in ('dports', 'sports', 'ports')]
         return r.choice(rows)
+
+    def conntrack(self, states):
+        """One condition or two, of those that do not depend on the clock."""
+        r = self.r
+        way = r.choice(('orig', 'repl'))
+        net = r.choice([n for n in NETS[self.v6] if n.count('.') < 4])
+        status = ','.join(r.sample(('EXPECTED', 'SEEN_REPLY', 'ASSURED', 'CONFIRMED'),
+                                   r.choice((1, 1, 2))))
+        rows = [f'{self.no()}--ctstate {states}', f'{self.no()}--ctstatus {status}',
+                f'{self.no()}--ct{way}{r.choice(("src", "dst"))} {net}',
+                f'{self.no()}--ct{way}{r.choice(("src", "dst"))}port {self.port()}',
+                f'--ctdir {r.choice(("ORIGINAL", "REPLY"))}',
+                f'{self.no()}--ctproto {r.choice((6, 17))}']
+        return '-m conntrack ' + ' '.join(r.sample(rows, r.choice((1, 1, 2))))
+
+    def owner(self):
+        r = self.r
+        uid = f'{self.no()}--uid-owner {r.choice(("0", "1000", "30-1000", "1-4000000"))}'
+        gid = f'{self.no()}--gid-owner {r.choice(("0", "50-100", "100 --suppl-groups"))}'
+        sock = f'{self.no()}--socket-exists'
+        return '-m owner ' + r.choice((uid, gid, sock, f'{uid} {gid}', f'{sock} {uid}'))
 
     def target(self, table, hooks, proto, chains):
         r = self.r
@@ -161,11 +184,9 @@ class Rules:
         if x < 0.6:
             return '-j RETURN'
         if x < 0.66:
-            return r.choice(('-j LOG', '-j LOG --log-prefix "x " --log-level 7'))
+            return r.choice(('-j LOG', '-j LOG --log-prefix "x " --log-level 7', '-j LOG --log-uid'))
         if x < 0.74 and table == 'filter' and self.answers:
             if proto == 'tcp' and r.random() < 0.5:
                 return '-j REJECT --reject-with tcp-reset'
-            kinds = (('icmp6-port-unreachable', 'icmp6-adm-prohibited') if self.v6
-                     else ('icmp-port-unreachable', 'icmp-host-prohibited'))
-            return f'-j REJECT --reject-with {r.choice(kinds)}'
+            return f'-j REJECT --reject-with icmp{"6" * self.v6}-{r.choice(REJECTS[self.v6])}'
         return ''

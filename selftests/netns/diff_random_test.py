@@ -47,7 +47,7 @@ def main():
     cases = [functools.partial(case, seed, i) for i in range(count)]
     diff.run_cases(t, cases, dut.make(fallback='kernel'), after)
     t.ok(met > count * 5, f'{met} rules met packets')
-    t.ok(left * 4 <= count, f'{left} of {count} rulesets have a table that is left to ip_tables')
+    t.ok(left * 20 <= count, f'{left} of {count} rulesets have a table that is left to ip_tables')
     return t.done()
 
 
