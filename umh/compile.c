@@ -9,31 +9,6 @@
 #include "cg.h"
 #include "kfeat.h"
 
-static bool of_conntrack(const struct ir_pred *p)
-{
-	switch (p->kind) {
-	case IR_P_RANGE:
-		return p->field >= IR_CT;
-	case IR_P_ADDR6:
-	case IR_P_RANGE6:
-		return p->field >= IR6_CTORIGSRC;
-	default:
-		return false;
-	}
-}
-
-void ir_needs(const struct ir_table *t, struct ir_needs *n)
-{
-	*n = (struct ir_needs){ 0 };
-	for (__u32 c = 0; c < t->nchains; c++)
-		for (__u32 i = 0; i < t->chains[c].nrules; i++) {
-			const struct ir_rule *r = &t->chains[c].rules[i];
-
-			for (int k = 0; k < r->npreds; k++)
-				n->conntrack |= of_conntrack(&r->preds[k]);
-		}
-}
-
 /* Those that something still calls, where they are now. */
 static void live_functions(struct cg *g)
 {

@@ -121,12 +121,6 @@ struct self_entry {
 	__u8 ct[EVENT_CT_MAX];	/* as in struct event */
 };
 
-/* What a table needs of the kernel, besides programs. */
-struct ir_needs {
-	bool conntrack;		/* conntrack must be on in the namespace */
-};
-void ir_needs(const struct ir_table *t, struct ir_needs *n);
-
 /* The passes for the exact stage, in place. */
 int passes_exact(struct ir_table *t, struct xt_err *err);
 

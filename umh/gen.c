@@ -197,9 +197,7 @@ static int decode(struct gen *g, const struct xt_family *f, const struct xt_repl
 	g->marks = marks(&g->rs);
 	if (ir_check(&g->ir, err) || passes_exact(&g->ir, err))
 		return -EOPNOTSUPP;
-	ir_needs(&g->ir, &g->needs);
-	if (helper.backend->native)
-		gen_find_tracks(g);
+	gen_find_tracks(g);
 	return classify(&g->ir, cl_limits(), &g->grouped, err);
 }
 

@@ -41,7 +41,7 @@ struct gen {
 	struct xt_ruleset rs;
 	struct ir_table ir;	/* after the passes */
 	struct ir_table grouped;	/* the same in groups, which is what is compiled */
-	struct ir_needs needs;	/* of ir */
+	bool conntrack;		/* gen_tracks(rs) */
 	/*
 	 * Made by gen_edit(): rs has no rules, and its blob is .blob's; ir has those
 	 * of the ruleset that was decoded last, with their numbers then, but native
@@ -97,7 +97,13 @@ void gen_change_again(struct gen *g);
  */
 const struct xt_counters *gen_replaced(const struct gen *g, __u32 *n, __u64 *request);
 
-/* Where no native slot turns connection tracking on, but a compiled match needs it: its slot, in .tracks. */
+/*
+ * True if a match of connection tracking is anywhere in the ruleset, be it where no packet comes:
+ * it turns tracking on by being there (its checkentry(): nf_ct_netns_get()). *@first, if that is
+ * not NULL: a slot for the first one.
+ */
+bool gen_tracks(const struct xt_ruleset *rs, struct xtjit_slot *first);
+/* .conntrack; next to the module also .tracks, where no native slot turns tracking on. */
 void gen_find_tracks(struct gen *g);
 
 /* Compiles and loads what was decoded, into a program that nothing calls yet. */

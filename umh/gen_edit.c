@@ -19,6 +19,7 @@ struct alone {
 	struct ir_table ir;
 	struct ir_rule *rules;
 	bool there;
+	bool tracks;		/* gen_tracks() */
 };
 
 static void alone_free(struct alone *a)
@@ -138,6 +139,7 @@ static bool alone_decode(struct alone *a, const struct gen *g, const void *entri
 	if (ret)
 		return false;
 	ret = ext_lower(&rs, &env, &a->ir, NULL);
+	a->tracks = gen_tracks(&rs, NULL);
 	xt_ruleset_free(&rs);
 	a->there = !ret;
 	return !ret && !ir_check(&a->ir, NULL) && !passes_exact(&a->ir, NULL) &&
@@ -255,17 +257,6 @@ static int edit_slots(struct gen *g, const struct gen *old, const struct xt_diff
 	return 0;
 }
 
-/* Connection tracking was off, and is to come. */
-static bool first_to_need(const struct gen *old, const struct alone *add)
-{
-	struct ir_needs needs;
-
-	if (!add->there || old->needs.conntrack)
-		return false;
-	ir_needs(&add->ir, &needs);
-	return needs.conntrack;
-}
-
 /*
  * Of a table made as a whole, there may be programs that have no groups (struct ir_table's
  * .plain), and counters have no gaps.  A ruleset begins with full buckets of limit, and nth anew.
@@ -316,7 +307,6 @@ static int edit_groups(struct gen *g, struct gen *old, const struct xt_diff *d, 
 	struct from from = { .old = old };
 	struct alone del = { 0 }, add = { 0 };
 	struct cl_edit e = { .at = d->at, .rule = old_rule, .arg = &from };
-	struct ir_needs needs;
 	__u32 hooks;
 
 	if (!d->ndel && !d->nadd)
@@ -332,9 +322,8 @@ static int edit_groups(struct gen *g, struct gen *old, const struct xt_diff *d, 
 		e.nadd = d->nadd;
 		e.del = del.rules;
 		e.add = add.rules;
-		ir_needs(&del.ir, &needs);
-		/* perhaps the last that needs it, or the first */
-		if ((!del.there || !needs.conntrack) && !first_to_need(old, &add))
+		/* perhaps the last that tracks, or the first */
+		if (!del.tracks && (old->conntrack || !add.tracks))
 			ret = edit_slots(g, old, d, &e, &add, hooks) ?: edit_lookups(g, old, d, &e, err);
 	}
 	alone_free(&del);
@@ -401,7 +390,7 @@ static int share(struct gen *g, struct gen *old)
 	g->ir.nslots = g->grouped.nslots = own.nslots;
 	g->ir.slots = g->grouped.slots = own.slots;
 	g->ir.slot_names = g->grouped.slot_names = own.slot_names;
-	g->needs = old->needs;
+	g->conntrack = old->conntrack;
 	return 0;
 }
 

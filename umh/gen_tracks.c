@@ -6,8 +6,10 @@
 #include <linux/netfilter/x_tables.h>
 #include <string.h>
 
+#include "backend.h"
 #include "ext.h"
 #include "gen.h"
+#include "helper.h"
 
 static bool tracks(const char *name)
 {
@@ -28,17 +30,27 @@ static struct xtjit_slot slot_of(const struct xt_ruleset *rs, const struct xt_ru
 	};
 }
 
-void gen_find_tracks(struct gen *g)
+bool gen_tracks(const struct xt_ruleset *rs, struct xtjit_slot *first)
 {
-	const struct xt_ruleset *rs = &g->rs;
-
-	for (__u32 i = 0; i < g->ir.nslots; i++)
-		if (tracks(g->ir.slot_names[i]))
-			return;
 	for (__u32 i = 0; i < rs->nrules; i++)
 		for (__u32 k = 0; k < rs->rules[i].nmatches; k++)
 			if (tracks(rs->rules[i].matches[k].name)) {
-				g->tracks = slot_of(rs, &rs->rules[i], &rs->rules[i].matches[k]);
-				return;
+				if (first)
+					*first = slot_of(rs, &rs->rules[i], &rs->rules[i].matches[k]);
+				return true;
 			}
+	return false;
+}
+
+void gen_find_tracks(struct gen *g)
+{
+	struct xtjit_slot first;
+
+	g->conntrack = gen_tracks(&g->rs, &first);
+	if (!g->conntrack || !helper.backend->native)
+		return;
+	for (__u32 i = 0; i < g->ir.nslots; i++)
+		if (tracks(g->ir.slot_names[i]))
+			return;
+	g->tracks = first;
 }

@@ -137,27 +137,25 @@ struct space *space_get(int netns, __u64 cookie, struct xt_err *err)
 int space_conntrack(struct space *s, const struct xt_family *f, const struct gen *next,
 		    struct xt_err *err)
 {
+	bool needed = next && next->conntrack;
 	int fi = family_index(f), ret;
-	struct ir_needs n = {};
 
-	if (next)
-		n = next->needs;
 	for (int i = 0; i < XT_TABLES; i++) {
 		const struct table *t = &s->tables[fi][i];
 
 		if (table_is_xtjit(t) && t->cur && t->cur->decoded)
-			n.conntrack |= t->cur->needs.conntrack;
+			needed |= t->cur->conntrack;
 	}
-	if (n.conntrack && !s->conntrack[fi]) {
+	if (needed && !s->conntrack[fi]) {
 		ret = helper.backend->conntrack(f, true, err);
 		if (ret)
 			return ret;
-	} else if (!n.conntrack && s->conntrack[fi] && !next) {
+	} else if (!needed && s->conntrack[fi] && !next) {
 		helper.backend->conntrack(f, false, err);
 	} else {
 		return 0;
 	}
-	s->conntrack[fi] = n.conntrack;
+	s->conntrack[fi] = needed;
 	return 0;
 }
 

@@ -44,8 +44,12 @@ class Rules:
         for c in HOOKS[name] + users:
             below = users[users.index(c) + 1:] if c in users else users
             callable_ = [u for u in below if hooks[c] <= hooks[u]]
-            for _ in range(r.randrange(share + 1) + (c not in users)):
-                lines.append(f'-A {c} {self.rule(name, hooks[c], callable_)}'.rstrip())
+            rules = [self.rule(name, hooks[c], callable_)
+                     for _ in range(r.randrange(share + 1) + (c not in users))]
+            if r.random() < 0.15:
+                at = r.randrange(len(rules) + 1)
+                rules[at:at] = self.run(name, hooks[c], callable_)
+            lines += [f'-A {c} {rule}'.rstrip() for rule in rules]
         return '\n'.join(lines) + '\nCOMMIT\n'
 
     def rule(self, table, hooks, chains):
@@ -62,6 +66,40 @@ class Rules:
             parts.append(f'-s {r.choice(NETS[self.v6])}')
         parts.append(target)
         return ' '.join(dict.fromkeys(filter(None, parts)))
+
+    def run(self, table, hooks, chains):
+        """Rules that differ in a value or two, as lookups are made of."""
+        r, v6 = self.r, self.v6
+        proto = r.choice((None, 'tcp', 'tcp', 'udp'))
+        kinds = ['-s', '-s', '-d', '-d'] + (['--sport', '--dport', '--dport'] if proto else [])
+        kinds += (['-i', '--mac-source'] if hooks <= IN else []) + (['-o'] if hooks <= OUT else [])
+        kinds = list(dict.fromkeys(r.sample(kinds, r.choice((1, 2, 2, 3)))))
+        lens = r.choice(((128,), (128, 120, 64, 16)) if v6 else ((32,), (32, 32, 24, 27, 9)))
+        also = self.match(hooks, proto) if r.random() < 0.3 else ''
+        odd = self.match(hooks, proto) if r.random() < 0.3 else ''
+        targets = [self.target(table, hooks, proto, chains) or '-j DROP'
+                   for _ in range(r.choice((1, 1, 2, 4)))]
+
+        def value(kind):
+            if kind in ('-s', '-d'):
+                net = r.choice(('fd71::', 'fd72::', '2001:db8::') if v6
+                               else ('10.71.0.', '10.72.0.', '203.0.113.'))
+                return f'{net}{r.randrange(1, 60)}/{r.choice(lens)}'
+            if kind == '--mac-source':
+                return f'-m mac --mac-source 02:00:00:00:b1:{r.randrange(1, 40):02x}'
+            if kind in ('-i', '-o'):
+                return r.choice(('eth0', 'eth1', 'eth2', 'eth+', 'lo'))
+            return r.choice((self.port(), str(r.randrange(1, 2000))))
+
+        def one():
+            parts = [f'-p {proto} -m {proto}' if proto else '']
+            for k in kinds:
+                v = value(k)
+                parts.append(v if k == '--mac-source' else f'{self.no(0.03)}{k} {v}')
+            parts += [also, odd if r.random() < 0.2 else '']
+            parts.append(r.choice(targets) if r.random() < 0.9 else '')
+            return ' '.join(filter(None, parts))
+        return [one() for _ in range(r.choice((5, 9, 17, 40, 90)))]
 
     def no(self, p=0.2):
         return '! ' if self.r.random() < p else ''

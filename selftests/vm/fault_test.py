@@ -12,6 +12,7 @@ import mmap
 import os
 import random
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -308,6 +309,50 @@ def test_stopped(t, impl):
         ns.delete()
 
 
+def dropped(sock, host):
+    try:
+        sock.sendto(b'x', (host, 9))
+    except PermissionError:
+        return True
+    return False
+
+
+def test_callers(t, impl):
+    """
+    They are killed amid changes of one rule, which are keys written in the maps in force:
+    the rule is there, or it is not, and drops accordingly.
+    """
+    ns, rnd = Netns('callers'), random.Random(5)
+    old = [f'127.0.9.{i}' for i in range(1, 200)]
+    try:
+        ns.run(['ip', 'link', 'set', 'lo', 'up'])
+        ns.run(['iptables-legacy-restore'], input='*filter\n' + ''.join(
+            f'-A OUTPUT -d {h} -j DROP\n' for h in old) + 'COMMIT\n')
+        start = time.monotonic()
+        for host in '127.0.8.250', '127.0.8.251':	# the first makes room for others
+            ns.run(['iptables-legacy', '-A', 'OUTPUT', '-d', host, '-j', 'DROP'])
+        took = (time.monotonic() - start) / 2
+        sock = ns.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        came, wrong = 0, []
+        for i in range(60):
+            host = f'127.0.8.{i + 1}'
+            p = ns.popen(['iptables-legacy', '-A', 'OUTPUT', '-d', host, '-j', 'DROP'])
+            time.sleep(took * rnd.uniform(0.3, 1.1))
+            p.kill()
+            p.wait()
+            there = f'{host}/32' in ns.run(['iptables-legacy', '-S']).stdout
+            came += there
+            if dropped(sock, host) != there or not dropped(sock, rnd.choice(old)):
+                wrong.append(host)
+        t.ok(0 < came < 60, f'callers are killed: {came} of 60 rules came')
+        t.ok(not wrong, 'each drops if it is there', wrong)
+        sock.close()
+        ns.run(['iptables-legacy', '-F'])
+        t.ok(not dropped(ns.socket(socket.AF_INET, socket.SOCK_DGRAM), old[0]), 'none is left')
+    finally:
+        ns.delete()
+
+
 def test_devices(t, impl):
     """Devices come, change their names, and go while rules about them change."""
     stop = threading.Event()
@@ -349,7 +394,8 @@ def main():
     try:
         run(['iptables-legacy', '-S'])
         for name, fn in (('stopped', test_stopped), ('liar', test_liar),
-                         ('namespaces', test_namespaces), ('devices', test_devices)):
+                         ('namespaces', test_namespaces), ('callers', test_callers),
+                         ('devices', test_devices)):
             if not sys.argv[1:] or name in sys.argv[1:]:
                 start = time.monotonic()
                 t.guard(name, fn, t, impl)
