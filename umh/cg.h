@@ -69,6 +69,7 @@ enum cg_slot {
 	SLOT_CTX,		/* early: the context's address, as a number; the device's index */
 	SLOT_ADDRTYPE,		/* 1 << type of source, of destination, 4 bytes each; 0: not asked yet */
 	SLOT_SELF,		/* 1, 2: sent by the helper itself: enum self_kind, 0: no */
+	SLOT_ANSWER,		/* where events are: of SELF_RELATED the struct self_entry's address, as a number, or 0 */
 	CG_NSLOTS
 };
 

@@ -35,6 +35,14 @@ static void want_self(struct cg *g)
 		want(&g->slot[SLOT_SELF]);
 }
 
+static void want_event(struct cg *g)
+{
+	want(&g->slot[SLOT_EVENT]);
+	want_self(g);
+	if (!g->fl->yields)
+		want(&g->slot[SLOT_ANSWER]);
+}
+
 static void want_field(struct cg *g, int f)
 {
 	want(&g->field[f]);
@@ -137,8 +145,7 @@ static void want_group(struct cg *g, const struct ir_group *gr)
 	}
 	for (__u32 i = 0; i < gr->nacts && !g->fl->early; i++)
 		if (gr->acts[i].action == IR_A_LOG || gr->acts[i].action == IR_A_REJECT) {
-			want(&g->slot[SLOT_EVENT]);
-			want(&g->slot[SLOT_SELF]);
+			want_event(g);
 		}
 }
 
@@ -151,8 +158,7 @@ static void want_rule(struct cg *g, const struct ir_table *t, const struct ir_ru
 	for (int i = 0; i < r->npreds; i++)
 		want_pred(g, &r->preds[i]);
 	if (!g->fl->early && (r->action == IR_A_LOG || r->action == IR_A_REJECT)) {
-		want(&g->slot[SLOT_EVENT]);
-		want_self(g);
+		want_event(g);
 	}
 }
 

@@ -16,6 +16,29 @@
 
 #define EV(member) ((int)offsetof(struct event, member))
 
+/* Of an answer of ours, that of the packet that it answers: the kernel's own has it attached. */
+static void event_ct_attached(struct cg *g, __u32 done)
+{
+	struct emit *e = &g->e;
+	__u32 no = new_label(e);
+
+	if (g->slot[SLOT_ANSWER] < 0 || g->env->self < 0)
+		return;
+	ld_slot(g, R3, SLOT_ANSWER);
+	jmpi(e, BPF_JEQ, R3, 0, no);
+	sti(e, U8, R8, EV(has_ct), EVENT_CT_ENTRY);
+	kload(g, U32, R4, R3, offsetof(struct self_entry, dir));
+	st(e, U8, R8, EV(ct_reply), R4);
+	ld_slot(g, R3, SLOT_ANSWER);
+	alui(e, BPF_ADD, R3, offsetof(struct self_entry, ct));
+	mov(e, R1, R8);
+	alui(e, BPF_ADD, R1, EV(ct));
+	movi(e, R2, cg_ct_size(g));
+	call_helper(e, BPF_FUNC_probe_read_kernel);
+	ja(e, done);
+	place(e, no);
+}
+
 /* The conntrack entry, and the original destination where the answer will not be translated back. */
 static void event_ct(struct cg *g)
 {
@@ -26,6 +49,7 @@ static void event_ct(struct cg *g)
 	sti(e, U16, R8, EV(orig_dport), 0);
 	for (int i = 0; i < 16; i += 8)
 		sti(e, U64, R8, EV(orig_daddr) + i, 0);
+	event_ct_attached(g, none);
 	kload_member(g, U64, R3, R9, "sk_buff", "_nfct");
 	mov(e, R4, R3);
 	alui(e, BPF_AND, R3, ~7);

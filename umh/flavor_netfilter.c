@@ -204,6 +204,8 @@ static void self(struct cg *g)
 	jmpi(e, BPF_JNE, R3, SELF_RELATED, no);
 	mov(e, R8, R0);
 	place(e, no);
+	if (g->slot[SLOT_ANSWER] >= 0)
+		set_slot(g, SLOT_ANSWER, R8);
 }
 
 /*
