@@ -38,9 +38,8 @@ static void want_self(struct cg *g)
 static void want_event(struct cg *g)
 {
 	want(&g->slot[SLOT_EVENT]);
+	want(&g->slot[SLOT_ANSWER]);
 	want_self(g);
-	if (!g->fl->yields)
-		want(&g->slot[SLOT_ANSWER]);
 }
 
 static void want_field(struct cg *g, int f)
@@ -144,9 +143,8 @@ static void want_group(struct cg *g, const struct ir_group *gr)
 			want_part(g, &f->parts[k]);
 	}
 	for (__u32 i = 0; i < gr->nacts && !g->fl->early; i++)
-		if (gr->acts[i].action == IR_A_LOG || gr->acts[i].action == IR_A_REJECT) {
+		if (gr->acts[i].action == IR_A_LOG || gr->acts[i].action == IR_A_REJECT)
 			want_event(g);
-		}
 }
 
 static void want_rule(struct cg *g, const struct ir_table *t, const struct ir_rule *r)
@@ -157,9 +155,8 @@ static void want_rule(struct cg *g, const struct ir_table *t, const struct ir_ru
 	}
 	for (int i = 0; i < r->npreds; i++)
 		want_pred(g, &r->preds[i]);
-	if (!g->fl->early && (r->action == IR_A_LOG || r->action == IR_A_REJECT)) {
+	if (!g->fl->early && (r->action == IR_A_LOG || r->action == IR_A_REJECT))
 		want_event(g);
-	}
 }
 
 static int slot_size(enum cg_slot s)

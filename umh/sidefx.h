@@ -7,12 +7,13 @@
  * What differs from the kernel, for it cannot be had from here: log lines
  * carry the facility "user"; the rate limits of ICMP errors are the kernel's,
  * but counted apart from the errors that the kernel sends of its own; IPsec
- * policies see protocol 255 in the lookup of the answer's route (IPv4, resets);
- * the checksum of a packet longer than EVENT_DATA_MAX is taken for right; the
- * IPv6 flow label of an error whose source is translated back; rules that are
- * not xtjit's (nftables, ip_tables) see an answer come from a raw socket of
- * root's, and not as RELATED where its connection was new; and the answer to a
- * packet without an entry may be RELATED to a connection that has begun since.
+ * policies see protocol ICMP in the lookup of a reset's route; a reset passes
+ * conntrack, and may end an entry there; the checksum of a packet longer than
+ * EVENT_DATA_MAX is taken for right; the IPv6 flow label of an error whose
+ * source is translated back; rules that are not xtjit's (nftables, ip_tables)
+ * see an answer come from a raw socket of root's, and not as RELATED where its
+ * connection was new; and the answer to a packet without an entry may be
+ * RELATED to a connection that has begun since.
  */
 #ifndef XTJIT_SIDEFX_H
 #define XTJIT_SIDEFX_H

@@ -233,7 +233,6 @@ static int sock_setup(int fd, enum ns_sock kind)
 	err = setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
 	if (kind == NS_RAW4)
 		err = err || setsockopt(fd, IPPROTO_IP, IP_HDRINCL, &one, sizeof(one)) ||
-		      setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one)) ||
 		      setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof(one));
 	else
 		err = err || setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &one, sizeof(one));

@@ -157,7 +157,6 @@ class Rules:
         r = self.r
         states = ','.join(r.sample(('NEW', 'ESTABLISHED', 'RELATED', 'INVALID', 'UNTRACKED'),
                                    r.choice((1, 1, 2))))
-        net = r.choice([n for n in NETS[self.v6] if n.count('.') < 4])
         a, b = ('fd71::1', 'fd72::1') if self.v6 else ('10.71.0.1', '10.72.0.1')
         rows = [
             f'-m conntrack {self.no()}--ctstate {states}', f'-m state {self.no()}--state {states}',
@@ -222,7 +221,8 @@ class Rules:
         if x < 0.6:
             return '-j RETURN'
         if x < 0.66:
-            return r.choice(('-j LOG', '-j LOG --log-prefix "x " --log-level 7', '-j LOG --log-uid'))
+            return r.choice(('-j LOG', '-j LOG --log-prefix "x " --log-level 7',
+                             '-j LOG --log-uid'))
         if x < 0.74 and table == 'filter' and self.answers:
             if proto == 'tcp' and r.random() < 0.5:
                 return '-j REJECT --reject-with tcp-reset'

@@ -319,7 +319,7 @@ def dropped(sock, host):
 
 def test_callers(t, impl):
     """
-    They are killed amid changes of one rule, which are keys written in the maps in force:
+    Callers are killed amid changes of one rule, which are keys written in the maps in force:
     the rule is there, or it is not, and drops accordingly.
     """
     ns, rnd = Netns('callers'), random.Random(5)
@@ -346,9 +346,9 @@ def test_callers(t, impl):
                 wrong.append(host)
         t.ok(0 < came < 60, f'callers are killed: {came} of 60 rules came')
         t.ok(not wrong, 'each drops if it is there', wrong)
-        sock.close()
         ns.run(['iptables-legacy', '-F'])
-        t.ok(not dropped(ns.socket(socket.AF_INET, socket.SOCK_DGRAM), old[0]), 'none is left')
+        t.ok(not dropped(sock, old[0]), 'none is left')
+        sock.close()
     finally:
         ns.delete()
 
